@@ -1,0 +1,227 @@
+//! The source network: a classifier read from a topology.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use snn_core::ops::batch_norm::{self, BatchStatistics};
+use snn_core::rng::Seed;
+use snn_core::{ActivationFunction, Layer, Parameters, Topology, checkpoint, dropout, ops};
+
+use crate::{Error, Result, init};
+
+/// A classifier: topology and tensors.
+#[derive(Debug, Clone)]
+pub struct Ann {
+    topology: Topology,
+    parameters: Parameters,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format: String,
+    topology: Topology,
+}
+
+const FORMAT: &str = "ann/1";
+
+/// How a forward pass treats dropout and batch norm.
+#[derive(Debug, Clone, Copy)]
+pub enum Mode<'a> {
+    /// Dropout is the identity, batch norm uses its running statistics.
+    Inference,
+    /// Dropout draws a mask per sample id, batch norm uses the batch's statistics.
+    Training {
+        /// Seed of the masks; the caller derives it from epoch and step.
+        seed: Seed,
+        /// One number per image.
+        ids: &'a [u64],
+    },
+}
+
+/// Everything a forward pass can tell.
+#[derive(Debug, Clone)]
+pub struct Trace {
+    /// Class scores `[N, K]`.
+    pub logits: Tensor,
+    /// Output of each activation layer, by layer index.
+    pub activations: BTreeMap<usize, Tensor>,
+    /// Input of each batch-norm layer, by layer index.
+    pub batch_norm_inputs: BTreeMap<usize, Tensor>,
+    /// Statistics of the batch at each batch-norm layer, in training mode.
+    pub batch_statistics: BTreeMap<usize, BatchStatistics>,
+}
+
+impl Ann {
+    /// Takes tensors that fit the topology (checked by [`Parameters::new`]).
+    pub fn new(topology: Topology, parameters: Parameters) -> Self {
+        Self { topology, parameters }
+    }
+
+    /// A network with Kaiming-normal weights drawn from `seed`, zero biases, batch norm at the identity.
+    pub fn initialise(topology: Topology, seed: Seed, device: &Device) -> Result<Self> {
+        let tensors = init::kaiming_normal(&topology, seed, device)?;
+        let parameters = Parameters::new(&topology, tensors)?;
+        Ok(Self { topology, parameters })
+    }
+
+    /// The layers.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// The tensors.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// The tensors, to replace running statistics.
+    pub fn parameters_mut(&mut self) -> &mut Parameters {
+        &mut self.parameters
+    }
+
+    /// A copy whose trained tensors are variables, and those variables by name.
+    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let (parameters, variables) = self.parameters.trainable()?;
+        let ann = Self {
+            topology: self.topology.clone(),
+            parameters,
+        };
+        Ok((ann, variables))
+    }
+
+    /// A copy that no graph and no variable refers to.
+    pub fn frozen(&self) -> Result<Self> {
+        Ok(Self {
+            topology: self.topology.clone(),
+            parameters: self.parameters.frozen()?,
+        })
+    }
+
+    /// Class scores `[N, K]` of images `[N, C, H, W]` f32 in [-1, 1]. Differentiable in images and weights.
+    pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
+        Ok(self.walk(images, mode, false)?.logits)
+    }
+
+    /// The same with everything seen on the way.
+    pub fn trace(&self, images: &Tensor, mode: Mode) -> Result<Trace> {
+        self.walk(images, mode, true)
+    }
+
+    /// Output of the last activation layer, flattened to `[N, F]`: the features before the class scores.
+    pub fn features(&self, images: &Tensor) -> Result<Tensor> {
+        let trace = self.trace(images, Mode::Inference)?;
+        match trace.activations.into_values().next_back() {
+            Some(activation) => Ok(activation.flatten_from(1)?),
+            None => Err(Error::argument("features", "the network has no activation layer")),
+        }
+    }
+
+    fn walk(&self, images: &Tensor, mode: Mode, keep: bool) -> Result<Trace> {
+        let [c, h, w] = self.topology.input();
+        match *images.dims() {
+            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => {}
+            ref dims => {
+                return Err(Error::argument("images", format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}")));
+            }
+        }
+        let mut x = images.clone();
+        let mut trace = Trace {
+            logits: images.clone(),
+            activations: BTreeMap::new(),
+            batch_norm_inputs: BTreeMap::new(),
+            batch_statistics: BTreeMap::new(),
+        };
+        for (index, layer) in self.topology.layers().iter().enumerate() {
+            let weight = || self.parameters.weight(index);
+            let bias = self.parameters.bias(index);
+            x = match *layer {
+                Layer::Conv2d { stride, padding, .. } => ops::conv2d::conv2d(&x, weight()?, bias, stride, padding)?,
+                Layer::Linear { .. } => ops::linear::linear(&x, weight()?, bias)?,
+                Layer::BatchNorm { epsilon, .. } => {
+                    if keep {
+                        trace.batch_norm_inputs.insert(index, x.clone());
+                    }
+                    self.batch_norm(index, &x, epsilon, mode, &mut trace)?
+                }
+                Layer::Activation { function } => {
+                    let y = match function {
+                        ActivationFunction::Relu => ops::relu::relu(&x)?,
+                        ActivationFunction::Silu => x.silu()?,
+                        other => {
+                            return Err(Error::argument("activation", format!("layer {index}: {other:?} is not implemented")));
+                        }
+                    };
+                    if keep {
+                        trace.activations.insert(index, y.clone());
+                    }
+                    y
+                }
+                Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&x, kernel)?,
+                Layer::MaxPool2d { kernel } => x.max_pool2d(kernel)?,
+                Layer::Flatten => x.flatten_from(1)?,
+                Layer::Dropout { probability } => match mode {
+                    Mode::Inference => x,
+                    Mode::Training { seed, ids } => {
+                        let mask = dropout::mask(ids, &x.dims()[1..], probability, seed.index(index as u64), x.device())?;
+                        (x * mask)?
+                    }
+                },
+                _ => {
+                    return Err(Error::argument("layer", format!("layer {index} ({}) is not implemented", layer.kind())));
+                }
+            };
+        }
+        trace.logits = x;
+        Ok(trace)
+    }
+
+    fn batch_norm(&self, index: usize, x: &Tensor, epsilon: f64, mode: Mode, trace: &mut Trace) -> Result<Tensor> {
+        let get = |name: &str| {
+            self.parameters
+                .get(index, name)
+                .ok_or_else(|| Error::argument("batch_norm", format!("layer {index} has no `{name}`")))
+        };
+        let (gamma, beta) = (get("gamma")?, get("beta")?);
+        match mode {
+            Mode::Training { .. } => {
+                let (y, statistics) = batch_norm::batch_norm(x, gamma, beta, epsilon)?;
+                trace.batch_statistics.insert(index, statistics);
+                Ok(y)
+            }
+            Mode::Inference => {
+                let statistics = BatchStatistics {
+                    mean: get("running_mean")?.clone(),
+                    variance: get("running_var")?.clone(),
+                };
+                Ok(batch_norm::batch_norm_fixed(x, gamma, beta, &statistics, epsilon)?)
+            }
+        }
+    }
+
+    /// Saves the network, description included; see [`checkpoint::save`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let description = Description {
+            format: FORMAT.into(),
+            topology: self.topology.clone(),
+        };
+        Ok(checkpoint::save(path, self.parameters.tensors(), &description)?)
+    }
+
+    /// Loads what [`Ann::save`] wrote.
+    ///
+    /// # Errors
+    /// Everything [`checkpoint::load`] and [`Parameters::new`] refuse, with the file's name.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let (tensors, description): (_, Description) = checkpoint::load(path, device)?;
+        if description.format != FORMAT {
+            let message = format!("holds a `{}`, not a `{FORMAT}`", description.format);
+            return Err(checkpoint::fault(path, message).into());
+        }
+        let parameters =
+            Parameters::new(&description.topology, tensors).map_err(|e| checkpoint::fault(path, e.to_string()))?;
+        Ok(Self::new(description.topology, parameters))
+    }
+}

@@ -1,0 +1,19 @@
+#![doc = include_str!("../README.md")]
+
+pub mod checkpoint;
+pub mod dropout;
+pub mod encode;
+mod error;
+pub mod network;
+pub mod neuron;
+pub mod ops;
+pub mod parameters;
+pub mod progress;
+pub mod rng;
+pub mod surrogate;
+pub mod topology;
+
+pub use error::{Error, Result};
+pub use network::{SpikingNetwork, SpikingSettings};
+pub use parameters::Parameters;
+pub use topology::{ActivationFunction, Layer, Topology};

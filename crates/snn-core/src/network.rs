@@ -1,0 +1,430 @@
+//! A spiking network, unrolled over time.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+use crate::encode::{self, Encoder};
+use crate::neuron::{self, NeuronSettings};
+use crate::parameters::Parameters;
+use crate::rng::Seed;
+use crate::topology::{Layer, Topology};
+use crate::{Error, Result, checkpoint, dropout, ops};
+
+/// Everything about a spiking network that is not a tensor.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SpikingSettings {
+    /// Dynamics of every population.
+    pub neuron: NeuronSettings,
+    /// How images become input.
+    pub encoder: Encoder,
+    /// Membrane before the first step, as a share of the threshold (0, or 0.5 for rounding instead of flooring).
+    pub initial_membrane: f64,
+    /// Factor from the readout's mean current to logits on the scale of the source network.
+    pub readout_scale: f64,
+}
+
+impl Default for SpikingSettings {
+    fn default() -> Self {
+        Self {
+            neuron: NeuronSettings::default(),
+            encoder: Encoder::Poisson,
+            initial_membrane: 0.0,
+            readout_scale: 1.0,
+        }
+    }
+}
+
+/// A feed-forward spiking network. Every [`Layer::Activation`] is a population of neurons with its own thresholds; the
+/// last layer never fires: its membrane sums the currents, and the class is the largest.
+#[derive(Debug, Clone)]
+pub struct SpikingNetwork {
+    topology: Topology,
+    parameters: Parameters,
+    thresholds: BTreeMap<usize, Tensor>,
+    settings: SpikingSettings,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format: String,
+    topology: Topology,
+    settings: SpikingSettings,
+}
+
+const FORMAT: &str = "spiking-network/1";
+
+/// The images of one call, with what makes their spikes reproducible.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// `[N, C, H, W]` f32 in [-1, 1].
+    pub images: &'a Tensor,
+    /// One number per image, from which its coder noise and dropout are drawn.
+    pub ids: &'a [u64],
+    /// Seed of the coder noise and of dropout.
+    pub seed: Seed,
+}
+
+/// Whether dropout acts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Dropout is the identity.
+    Inference,
+    /// Dropout masks are drawn once per sample and held over all steps.
+    Training,
+}
+
+/// Membranes between two stretches of time; `State::default()` is the start.
+#[derive(Debug, Clone, Default)]
+pub struct State {
+    membranes: BTreeMap<usize, Tensor>,
+    step: usize,
+}
+
+/// What a stretch of time gave.
+#[derive(Debug, Clone)]
+pub struct Stretch {
+    /// Input current of the output layer at each step, `[steps, N, K]`.
+    pub readout: Tensor,
+    /// Spikes of each population by layer index, `[steps, N, C, ...]`.
+    pub spikes: BTreeMap<usize, Tensor>,
+    /// The encoded input, `[steps, N, C, H, W]`, or `[1, N, C, H, W]` if it is the same at every step.
+    pub input: Tensor,
+}
+
+impl SpikingNetwork {
+    /// Puts a network together; `thresholds` by index of the activation layer, `[1]` or `[C]`.
+    ///
+    /// # Errors
+    /// A layer that cannot spike (batch norm, max pool, an activation other than ReLU), a threshold missing, of another
+    /// shape, or not positive and finite, settings out of range: each names its layer.
+    pub fn new(
+        topology: Topology,
+        parameters: Parameters,
+        thresholds: BTreeMap<usize, Tensor>,
+        settings: SpikingSettings,
+    ) -> Result<Self> {
+        settings.neuron.check()?;
+        if !(0.0..1.0).contains(&settings.initial_membrane) {
+            return Err(Error::argument(
+                "initial_membrane",
+                format!("must be in [0, 1) thresholds, got {}", settings.initial_membrane),
+            ));
+        }
+        if !(settings.readout_scale.is_finite() && settings.readout_scale > 0.0) {
+            return Err(Error::argument(
+                "readout_scale",
+                format!("must be positive, got {}", settings.readout_scale),
+            ));
+        }
+        let shapes = topology.shapes();
+        for (index, layer) in topology.layers().iter().enumerate() {
+            let fail = |message: String| Error::Layer {
+                index,
+                kind: layer.kind(),
+                message,
+            };
+            match layer {
+                Layer::BatchNorm { .. } => return Err(fail("must be folded into the weights before it".into())),
+                Layer::MaxPool2d { .. } => return Err(fail("has no spiking counterpart; use average pooling".into())),
+                Layer::Activation { function } if *function != crate::ActivationFunction::Relu => {
+                    return Err(fail(format!("{function:?} has no spiking counterpart; use ReLU")));
+                }
+                Layer::Activation { .. } => {
+                    let threshold = thresholds.get(&index).ok_or_else(|| fail("has no threshold".into()))?;
+                    if threshold.dims() != [1] && threshold.dims() != [shapes[index][0]] {
+                        return Err(fail(format!(
+                            "threshold must be [1] or [{}], got {:?}",
+                            shapes[index][0],
+                            threshold.dims()
+                        )));
+                    }
+                    let values: Vec<f32> = threshold.to_vec1()?;
+                    if let Some(bad) = values.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
+                        return Err(fail(format!("threshold must be positive, got {bad}")));
+                    }
+                }
+                _ => {}
+            }
+        }
+        if let Some(index) = thresholds.keys().find(|i| !topology.activations().contains(i)) {
+            return Err(Error::argument("thresholds", format!("layer {index} is not an activation")));
+        }
+        Ok(Self {
+            topology,
+            parameters,
+            thresholds,
+            settings,
+        })
+    }
+
+    /// The layers.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// Weights and biases.
+    pub fn parameters(&self) -> &Parameters {
+        &self.parameters
+    }
+
+    /// Thresholds by index of the activation layer, `[1]` or `[C]`.
+    pub fn thresholds(&self) -> &BTreeMap<usize, Tensor> {
+        &self.thresholds
+    }
+
+    /// What is not a tensor.
+    pub fn settings(&self) -> &SpikingSettings {
+        &self.settings
+    }
+
+    /// The same network with other settings, checked again.
+    pub fn with_settings(self, settings: SpikingSettings) -> Result<Self> {
+        Self::new(self.topology, self.parameters, self.thresholds, settings)
+    }
+
+    /// The same network with other weights, checked against the topology by [`Parameters::new`].
+    pub fn with_parameters(self, parameters: Parameters) -> Result<Self> {
+        Self::new(self.topology, parameters, self.thresholds, self.settings)
+    }
+
+    /// A copy whose weights and biases are variables, and those variables by name.
+    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let (parameters, variables) = self.parameters.trainable()?;
+        Ok((
+            Self {
+                parameters,
+                ..self.clone()
+            },
+            variables,
+        ))
+    }
+
+    /// A copy that no graph and no variable refers to.
+    pub fn frozen(&self) -> Result<Self> {
+        Ok(Self {
+            parameters: self.parameters.frozen()?,
+            ..self.clone()
+        })
+    }
+
+    /// Runs `steps` steps from `state`; differentiable in the weights and the images (through Poisson coding by the
+    /// straight-through estimator).
+    ///
+    /// # Errors
+    /// Images of another shape than the topology's, no images, no steps.
+    pub fn advance(&self, batch: Batch, mode: Mode, steps: usize, state: &State) -> Result<(Stretch, State)> {
+        let [c, h, w] = self.topology.input();
+        let n = match *batch.images.dims() {
+            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => n,
+            ref dims => {
+                return Err(Error::argument("images", format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}")));
+            }
+        };
+        if steps == 0 || batch.ids.len() != n {
+            return Err(Error::argument(
+                "batch",
+                format!("needs at least one step and an id per image, got {steps} steps and {} ids for {n} images", batch.ids.len()),
+            ));
+        }
+        let input = match self.settings.encoder {
+            Encoder::Direct => batch.images.unsqueeze(0)?,
+            Encoder::Poisson if batch.images.track_op() => {
+                encode::poisson_straight_through(batch.images, batch.ids, state.step, steps, batch.seed.derive("coder"))?
+            }
+            Encoder::Poisson => encode::poisson(batch.images, batch.ids, state.step, steps, batch.seed.derive("coder"))?,
+        };
+        let mut x = input.clone();
+        let mut spikes = BTreeMap::new();
+        let mut next = State {
+            step: state.step + steps,
+            ..State::default()
+        };
+        for (index, layer) in self.topology.layers().iter().enumerate() {
+            x = match layer {
+                Layer::Activation { .. } => {
+                    // a directly coded input stays one step long up to here: its weighted layers run once
+                    let currents = over_time(&x, steps)?;
+                    let threshold = &self.thresholds[&index];
+                    let membrane = match state.membranes.get(&index) {
+                        Some(membrane) => membrane.clone(),
+                        None => self.initial_membrane(threshold, &currents.dims()[1..])?,
+                    };
+                    let scan = neuron::scan(&currents, threshold, &membrane, &self.settings.neuron)?;
+                    next.membranes.insert(index, scan.membrane);
+                    spikes.insert(index, scan.spikes.clone());
+                    scan.spikes
+                }
+                Layer::Dropout { probability } => match mode {
+                    Mode::Inference => x,
+                    Mode::Training => {
+                        let seed = batch.seed.derive("dropout").index(index as u64);
+                        let mask = dropout::mask(batch.ids, &x.dims()[2..], *probability, seed, x.device())?;
+                        x.broadcast_mul(&mask.unsqueeze(0)?)?
+                    }
+                },
+                layer => self.weighted_or_reshaping(index, layer, &x)?,
+            };
+        }
+        let stretch = Stretch {
+            readout: over_time(&x, steps)?,
+            spikes,
+            input,
+        };
+        Ok((stretch, next))
+    }
+
+    fn weighted_or_reshaping(&self, index: usize, layer: &Layer, x: &Tensor) -> Result<Tensor> {
+        let (t, n) = (x.dim(0)?, x.dim(1)?);
+        let folded = x.flatten(0, 1)?;
+        let y = match *layer {
+            Layer::Conv2d { stride, padding, .. } => {
+                ops::conv2d::conv2d(&folded, self.parameters.weight(index)?, self.parameters.bias(index), stride, padding)?
+            }
+            Layer::Linear { .. } => ops::linear::linear(&folded, self.parameters.weight(index)?, self.parameters.bias(index))?,
+            Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&folded, kernel)?,
+            Layer::Flatten => folded.flatten_from(1)?,
+            _ => unreachable!("refused by SpikingNetwork::new or handled by the caller"),
+        };
+        let mut shape = vec![t, n];
+        shape.extend_from_slice(&y.dims()[1..]);
+        Ok(y.reshape(shape)?)
+    }
+
+    fn initial_membrane(&self, threshold: &Tensor, shape: &[usize]) -> Result<Tensor> {
+        let mut per_channel = vec![1; shape.len()];
+        per_channel[1] = threshold.elem_count();
+        Ok((threshold * self.settings.initial_membrane)?
+            .reshape(per_channel)?
+            .broadcast_as(shape)?
+            .contiguous()?)
+    }
+
+    /// Logits `[N, K]` after `timesteps` steps: readout scale times the mean current of the output layer.
+    /// Differentiable like [`SpikingNetwork::advance`].
+    pub fn logits(&self, batch: Batch, mode: Mode, timesteps: usize) -> Result<Tensor> {
+        let (stretch, _) = self.advance(batch, mode, timesteps, &State::default())?;
+        Ok((stretch.readout.mean(0)? * self.settings.readout_scale)?)
+    }
+
+    /// Runs without a graph, `chunk` steps at a time so that memory does not grow with T, and gives what is needed to
+    /// judge every window up to `timesteps` at once.
+    pub fn run(&self, batch: Batch, timesteps: usize, chunk: usize) -> Result<Run> {
+        let network = self.frozen_view();
+        let images = batch.images.detach();
+        let batch = Batch { images: &images, ..batch };
+        let mut state = State::default();
+        let mut currents = Vec::new();
+        let mut spikes: BTreeMap<usize, Tensor> = BTreeMap::new();
+        let mut input_events: Option<Tensor> = None;
+        while state.step < timesteps {
+            let steps = chunk.max(1).min(timesteps - state.step);
+            let (stretch, next) = network.advance(batch, Mode::Inference, steps, &state)?;
+            for (index, s) in &stretch.spikes {
+                let sum = s.sum(0)?;
+                let sum = match spikes.get(index) {
+                    Some(so_far) => (so_far + sum)?,
+                    None => sum,
+                };
+                spikes.insert(*index, sum);
+            }
+            if self.settings.encoder == Encoder::Poisson {
+                let events = stretch.input.abs()?.sum(0)?;
+                input_events = Some(match input_events {
+                    Some(so_far) => (so_far + events)?,
+                    None => events,
+                });
+            }
+            currents.push(stretch.readout);
+            state = next;
+        }
+        if currents.is_empty() {
+            return Err(Error::argument("timesteps", "must be at least 1"));
+        }
+        let mut sum: Option<Tensor> = None;
+        let mut logits = Vec::with_capacity(timesteps);
+        let currents = Tensor::cat(&currents, 0)?;
+        for t in 0..timesteps {
+            let current = currents.get(t)?;
+            let total = match sum {
+                Some(sum) => (sum + current)?,
+                None => current,
+            };
+            logits.push((&total * (self.settings.readout_scale / (t + 1) as f64))?);
+            sum = Some(total);
+        }
+        Ok(Run {
+            logits: Tensor::stack(&logits, 0)?,
+            spikes,
+            input_events,
+        })
+    }
+
+    /// Same tensors, outside any graph.
+    fn frozen_view(&self) -> Self {
+        Self {
+            parameters: self.parameters.detached(),
+            ..self.clone()
+        }
+    }
+
+    /// Saves the network, description included; see [`checkpoint::save`].
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut tensors = self.parameters.tensors().clone();
+        for (index, threshold) in &self.thresholds {
+            tensors.insert(format!("{index}.threshold"), threshold.clone());
+        }
+        let description = Description {
+            format: FORMAT.into(),
+            topology: self.topology.clone(),
+            settings: self.settings,
+        };
+        checkpoint::save(path, &tensors, &description)
+    }
+
+    /// Loads what [`SpikingNetwork::save`] wrote, checking everything [`SpikingNetwork::new`] checks.
+    pub fn load(path: &Path, device: &Device) -> Result<Self> {
+        let (mut tensors, description): (_, Description) = checkpoint::load(path, device)?;
+        if description.format != FORMAT {
+            return Err(checkpoint::fault(
+                path,
+                format!("holds a `{}`, not a `{FORMAT}`", description.format),
+            ));
+        }
+        let mut thresholds = BTreeMap::new();
+        for index in description.topology.activations() {
+            if let Some(threshold) = tensors.remove(&format!("{index}.threshold")) {
+                thresholds.insert(index, threshold);
+            }
+        }
+        let whole = || {
+            let parameters = Parameters::new(&description.topology, tensors)?;
+            Self::new(description.topology.clone(), parameters, thresholds, description.settings)
+        };
+        whole().map_err(|e| checkpoint::fault(path, e.to_string()))
+    }
+}
+
+/// The outcome of a whole window.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Logits after each step, `[T, N, K]`.
+    pub logits: Tensor,
+    /// Spikes summed over the window, by layer index, `[N, C, ...]`.
+    pub spikes: BTreeMap<usize, Tensor>,
+    /// Input spikes summed over the window, `[N, C, H, W]`; none if the input is analog.
+    pub input_events: Option<Tensor>,
+}
+
+fn over_time(x: &Tensor, steps: usize) -> Result<Tensor> {
+    if x.dim(0)? == steps {
+        return Ok(x.clone());
+    }
+    let mut shape = x.dims().to_vec();
+    shape[0] = steps;
+    Ok(x.broadcast_as(shape)?.contiguous()?)
+}

@@ -1,0 +1,119 @@
+//! Integrate-and-fire neurons as pure functions of their input currents.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::surrogate::Surrogate;
+use crate::{Error, Result, ops};
+
+/// What a spike does to the membrane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reset {
+    /// `v -= threshold`: what exceeds the threshold is kept.
+    #[default]
+    Soft,
+    /// `v = 0`.
+    Hard,
+}
+
+/// When a neuron fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Firing {
+    /// `v > threshold` (the paper's).
+    #[default]
+    Above,
+    /// `v >= threshold` (SpikingJelly's).
+    AtOrAbove,
+}
+
+/// The dynamics of a population, one step being
+///
+/// ```text
+/// u[t] = leak * v[t-1] + I[t]
+/// s[t] = 1 if u[t] > threshold else 0            (or >=, see Firing)
+/// v[t] = u[t] - threshold * s[t]                 (soft reset)   or   u[t] * (1 - s[t])   (hard reset)
+/// ```
+///
+/// The gradient of `s` with respect to `u` is `surrogate'(u / threshold - 1) / threshold`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NeuronSettings {
+    /// Share of the membrane kept per step: 1 is integrate-and-fire, less is leaky.
+    pub leak: f32,
+    /// What a spike does to the membrane.
+    pub reset: Reset,
+    /// When a neuron fires.
+    pub firing: Firing,
+    /// Stand-in for the gradient of the spike.
+    pub surrogate: Surrogate,
+    /// Whether the gradient ignores the spike inside the reset (the paper's).
+    pub detach_reset: bool,
+}
+
+impl Default for NeuronSettings {
+    fn default() -> Self {
+        Self {
+            leak: 1.0,
+            reset: Reset::Soft,
+            firing: Firing::Above,
+            surrogate: Surrogate::default(),
+            detach_reset: true,
+        }
+    }
+}
+
+impl NeuronSettings {
+    /// Refuses a leak outside `(0, 1]` and surrogate parameters that are not positive.
+    pub fn check(&self) -> Result<()> {
+        if !(self.leak > 0.0 && self.leak <= 1.0) {
+            return Err(Error::argument(
+                "neuron.leak",
+                format!("must be in (0, 1], got {}", self.leak),
+            ));
+        }
+        self.surrogate.check()
+    }
+}
+
+/// What a population did over a window.
+#[derive(Debug, Clone)]
+pub struct Scan {
+    /// 0 or 1, `[T, N, C, ...]`.
+    pub spikes: Tensor,
+    /// Membrane after the last step, `[N, C, ...]`.
+    pub membrane: Tensor,
+}
+
+/// Runs a population over all T steps as one operation.
+///
+/// `currents` `[T, N, C, ...]`, `threshold` `[1]` or `[C]` (no gradient), `membrane` `[N, C, ...]` before the first
+/// step. Differentiable in `currents` and `membrane`.
+///
+/// # Errors
+/// Shapes that do not fit, `T = 0`, settings out of range. Thresholds are taken as they are: see
+/// [`crate::SpikingNetwork::new`] for their check.
+pub fn scan(currents: &Tensor, threshold: &Tensor, membrane: &Tensor, settings: &NeuronSettings) -> Result<Scan> {
+    settings.check()?;
+    let dims = currents.dims();
+    if dims.len() < 3 || dims[0] == 0 {
+        return Err(Error::argument(
+            "currents",
+            format!("needs [T, N, C, ...] with T at least 1, got {dims:?}"),
+        ));
+    }
+    if membrane.dims() != &dims[1..] {
+        return Err(Error::argument(
+            "membrane",
+            format!("needs {:?} to go with currents {dims:?}, got {:?}", &dims[1..], membrane.dims()),
+        ));
+    }
+    if threshold.dims() != [1] && threshold.dims() != [dims[2]] {
+        return Err(Error::argument(
+            "threshold",
+            format!("needs [1] or [{}], got {:?}", dims[2], threshold.dims()),
+        ));
+    }
+    ops::neuron::scan(currents, threshold, membrane, settings)
+}

@@ -1,0 +1,135 @@
+//! The tensors of a network by name.
+
+use std::collections::BTreeMap;
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::topology::Topology;
+use crate::{Error, Result};
+
+/// Tensors named `"{layer}.{tensor}"`, such as `"0.weight"`; f32, on one device.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters(BTreeMap<String, Tensor>);
+
+impl Parameters {
+    /// Takes exactly the tensors that the topology names.
+    ///
+    /// # Errors
+    /// A tensor missing, superfluous, of another shape or type, or with a value that is not finite; the message names
+    /// the layer.
+    pub fn new(topology: &Topology, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
+        let expected = topology.tensor_shapes();
+        let layer_error = |name: &str, message: String| {
+            let index = name.split('.').next().and_then(|i| i.parse::<usize>().ok()).unwrap_or(0);
+            Error::Layer {
+                index,
+                kind: topology.layers().get(index).map_or("unknown", |layer| layer.kind()),
+                message,
+            }
+        };
+        for (name, shape) in &expected {
+            let Some(tensor) = tensors.get(name) else {
+                return Err(layer_error(name, format!("tensor `{name}` is missing")));
+            };
+            if tensor.dims() != shape.as_slice() || tensor.dtype() != DType::F32 {
+                return Err(layer_error(
+                    name,
+                    format!("tensor `{name}` must be f32 {shape:?}, got {:?} {:?}", tensor.dtype(), tensor.dims()),
+                ));
+            }
+            // any NaN or infinity makes the sum of x - x something else than zero
+            let residue = (tensor - tensor)?.sum_all()?.to_scalar::<f32>()?;
+            if residue != 0.0 {
+                return Err(layer_error(name, format!("tensor `{name}` holds a value that is not finite")));
+            }
+        }
+        if tensors.len() != expected.len() {
+            let name = tensors
+                .keys()
+                .find(|name| !expected.iter().any(|(e, _)| e == *name))
+                .expect("more tensors than expected, so one is unexpected");
+            return Err(layer_error(name, format!("tensor `{name}` does not belong to the topology")));
+        }
+        Ok(Self(tensors))
+    }
+
+    /// The tensor `"{layer}.{name}"`, if there is one.
+    pub fn get(&self, layer: usize, name: &str) -> Option<&Tensor> {
+        self.0.get(&format!("{layer}.{name}"))
+    }
+
+    /// The weight of a layer that [`crate::Layer::is_weighted`].
+    pub fn weight(&self, layer: usize) -> Result<&Tensor> {
+        self.get(layer, "weight")
+            .ok_or_else(|| Error::argument("layer", format!("layer {layer} has no weight")))
+    }
+
+    /// The bias of a layer, if it has one.
+    pub fn bias(&self, layer: usize) -> Option<&Tensor> {
+        self.get(layer, "bias")
+    }
+
+    /// Names and tensors in name order.
+    pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
+        self.0.iter()
+    }
+
+    /// The tensors by name.
+    pub fn tensors(&self) -> &BTreeMap<String, Tensor> {
+        &self.0
+    }
+
+    /// A copy whose trained tensors (weights, biases, scales, shifts; not running statistics) are variables, and those
+    /// variables by name. Setting a variable changes the copy.
+    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let mut tensors = BTreeMap::new();
+        let mut variables = Vec::new();
+        for (name, tensor) in &self.0 {
+            if name.contains(".running_") {
+                tensors.insert(name.clone(), tensor.copy()?);
+            } else {
+                let variable = Var::from_tensor(&tensor.copy()?)?;
+                tensors.insert(name.clone(), variable.as_tensor().clone());
+                variables.push((name.clone(), variable));
+            }
+        }
+        Ok((Self(tensors), variables))
+    }
+
+    /// The same tensors outside any graph; memory is shared with the variables, if they are.
+    pub fn detached(&self) -> Self {
+        Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect())
+    }
+
+    /// A copy that no graph and no variable refers to.
+    pub fn frozen(&self) -> Result<Self> {
+        let copy = |(name, tensor): (&String, &Tensor)| -> Result<_> { Ok((name.clone(), tensor.detach().copy()?)) };
+        Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
+    }
+
+    /// Replaces a tensor by one of the same shape (running statistics, for example).
+    pub fn replace(&mut self, layer: usize, name: &str, tensor: Tensor) -> Result<()> {
+        let key = format!("{layer}.{name}");
+        match self.0.get_mut(&key) {
+            Some(slot) if slot.shape() == tensor.shape() => {
+                *slot = tensor;
+                Ok(())
+            }
+            _ => Err(Error::argument(
+                "replace",
+                format!("there is no tensor `{key}` of shape {:?}", tensor.dims()),
+            )),
+        }
+    }
+
+    /// The same tensors on another device.
+    pub fn to_device(&self, device: &Device) -> Result<Self> {
+        let moved = |(name, tensor): (&String, &Tensor)| -> Result<_> { Ok((name.clone(), tensor.to_device(device)?)) };
+        Ok(Self(self.0.iter().map(moved).collect::<Result<_>>()?))
+    }
+
+    /// The device of the tensors.
+    pub fn device(&self) -> Device {
+        self.0.values().next().map_or(Device::Cpu, |tensor| tensor.device().clone())
+    }
+}

@@ -1,0 +1,350 @@
+//! The layer list of a network, shared by the source network and the spiking one and stored with the weights.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// One layer. In the source network an [`Layer::Activation`] is its function; in the spiking network it is a
+/// population of neurons.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Layer {
+    /// Cross-correlation with a square kernel: `[C, H, W]` to `[O, H', W']`, `H' = (H + 2 padding - kernel) / stride + 1`.
+    Conv2d {
+        /// Channels in, C.
+        in_channels: usize,
+        /// Channels out, O.
+        out_channels: usize,
+        /// Side of the kernel.
+        kernel: usize,
+        /// Step between output positions.
+        stride: usize,
+        /// Zeros added at each border.
+        padding: usize,
+        /// Whether there is one constant per output channel.
+        bias: bool,
+    },
+    /// Fully connected: `[F]` to `[O]`.
+    Linear {
+        /// Features in, F.
+        in_features: usize,
+        /// Features out, O.
+        out_features: usize,
+        /// Whether there is one constant per output feature.
+        bias: bool,
+    },
+    /// Batch normalisation over channels; folded into the preceding weights at conversion.
+    BatchNorm {
+        /// Channels.
+        channels: usize,
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// The non-linearity.
+    Activation {
+        /// Which function the source network applies.
+        function: ActivationFunction,
+    },
+    /// Mean over non-overlapping squares.
+    AvgPool2d {
+        /// Side and stride of the square.
+        kernel: usize,
+    },
+    /// Maximum over non-overlapping squares. It has no spiking counterpart here: conversion refuses it.
+    MaxPool2d {
+        /// Side and stride of the square.
+        kernel: usize,
+    },
+    /// `[C, H, W]` to `[C * H * W]`.
+    Flatten,
+    /// Random silencing during training; the identity otherwise.
+    Dropout {
+        /// Probability of silencing a unit, in `[0, 1)`.
+        probability: f64,
+    },
+}
+
+/// Activation function of a source network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ActivationFunction {
+    /// `max(0, x)`, the one that conversion understands.
+    Relu,
+    /// `x * sigmoid(x)`; conversion refuses it.
+    Silu,
+}
+
+impl Layer {
+    /// The layer's kind, as in its serialised form.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Layer::Conv2d { .. } => "conv2d",
+            Layer::Linear { .. } => "linear",
+            Layer::BatchNorm { .. } => "batch_norm",
+            Layer::Activation { .. } => "activation",
+            Layer::AvgPool2d { .. } => "avg_pool2d",
+            Layer::MaxPool2d { .. } => "max_pool2d",
+            Layer::Flatten => "flatten",
+            Layer::Dropout { .. } => "dropout",
+        }
+    }
+
+    /// Whether the layer multiplies its input with trained weights (convolution or linear).
+    pub fn is_weighted(&self) -> bool {
+        matches!(self, Layer::Conv2d { .. } | Layer::Linear { .. })
+    }
+
+    /// Names and shapes of the layer's tensors, without the layer's index.
+    pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>)> {
+        match *self {
+            Layer::Conv2d {
+                in_channels,
+                out_channels,
+                kernel,
+                bias,
+                ..
+            } => {
+                let mut tensors = vec![("weight", vec![out_channels, in_channels, kernel, kernel])];
+                if bias {
+                    tensors.push(("bias", vec![out_channels]));
+                }
+                tensors
+            }
+            Layer::Linear {
+                in_features,
+                out_features,
+                bias,
+            } => {
+                let mut tensors = vec![("weight", vec![out_features, in_features])];
+                if bias {
+                    tensors.push(("bias", vec![out_features]));
+                }
+                tensors
+            }
+            Layer::BatchNorm { channels, .. } => ["gamma", "beta", "running_mean", "running_var"]
+                .map(|name| (name, vec![channels]))
+                .to_vec(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// Shape after the layer, without the batch; `Err` says what the input should have been.
+    fn output_shape(&self, input: &[usize]) -> std::result::Result<Vec<usize>, String> {
+        let image = || match *input {
+            [c, h, w] => Ok((c, h, w)),
+            _ => Err(format!("needs an input [C, H, W], got {input:?}")),
+        };
+        match *self {
+            Layer::Conv2d {
+                in_channels,
+                out_channels,
+                kernel,
+                stride,
+                padding,
+                ..
+            } => {
+                let (c, h, w) = image()?;
+                if c != in_channels {
+                    return Err(format!("needs {in_channels} channels, got {c}"));
+                }
+                if kernel == 0 || stride == 0 || out_channels == 0 {
+                    return Err("kernel, stride and out_channels must be at least 1".into());
+                }
+                if h + 2 * padding < kernel || w + 2 * padding < kernel {
+                    return Err(format!("kernel {kernel} does not fit into {h}x{w} with padding {padding}"));
+                }
+                let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
+                Ok(vec![out_channels, side(h), side(w)])
+            }
+            Layer::Linear {
+                in_features,
+                out_features,
+                ..
+            } => match *input {
+                [features] if features == in_features => Ok(vec![out_features]),
+                _ => Err(format!("needs an input [{in_features}], got {input:?}")),
+            },
+            Layer::BatchNorm { channels, .. } => match input.first() {
+                Some(&c) if c == channels => Ok(input.to_vec()),
+                _ => Err(format!("needs {channels} channels, got {input:?}")),
+            },
+            Layer::AvgPool2d { kernel } | Layer::MaxPool2d { kernel } => {
+                let (c, h, w) = image()?;
+                if kernel == 0 || !h.is_multiple_of(kernel) || !w.is_multiple_of(kernel) {
+                    return Err(format!("kernel {kernel} must divide {h}x{w}"));
+                }
+                Ok(vec![c, h / kernel, w / kernel])
+            }
+            Layer::Flatten => Ok(vec![input.iter().product()]),
+            Layer::Dropout { probability } => {
+                if !(0.0..1.0).contains(&probability) {
+                    return Err(format!("probability must be in [0, 1), got {probability}"));
+                }
+                Ok(input.to_vec())
+            }
+            Layer::Activation { .. } => Ok(input.to_vec()),
+        }
+    }
+}
+
+/// A sequential network: input shape `[C, H, W]`, layers, classes. Built by [`Topology::new`], which checks that the
+/// layers fit together, so that a `Topology` in hand is always a valid one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "RawTopology")]
+pub struct Topology {
+    name: String,
+    input: [usize; 3],
+    layers: Vec<Layer>,
+}
+
+#[derive(Deserialize)]
+struct RawTopology {
+    name: String,
+    input: [usize; 3],
+    layers: Vec<Layer>,
+}
+
+impl TryFrom<RawTopology> for Topology {
+    type Error = Error;
+
+    fn try_from(raw: RawTopology) -> Result<Self> {
+        Topology::new(raw.name, raw.input, raw.layers)
+    }
+}
+
+impl Topology {
+    /// Checks the layers against one another.
+    ///
+    /// # Errors
+    /// The first layer that does not fit its input, by index and kind; a network without weights; a last layer that is
+    /// not linear.
+    pub fn new(name: impl Into<String>, input: [usize; 3], layers: Vec<Layer>) -> Result<Self> {
+        let topology = Self {
+            name: name.into(),
+            input,
+            layers,
+        };
+        if input.contains(&0) {
+            return Err(Error::argument("input", format!("a side of {input:?} is zero")));
+        }
+        topology.try_shapes()?;
+        match topology.layers.last() {
+            Some(Layer::Linear { .. }) => Ok(topology),
+            _ => Err(Error::argument("layers", "the last layer must be linear (the class scores)")),
+        }
+    }
+
+    /// The architecture's name, such as `vgg9`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Input shape `[C, H, W]`.
+    pub fn input(&self) -> [usize; 3] {
+        self.input
+    }
+
+    /// The layers, from the input on.
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
+    /// Number of classes: width of the last layer.
+    pub fn classes(&self) -> usize {
+        match self.layers.last() {
+            Some(Layer::Linear { out_features, .. }) => *out_features,
+            _ => unreachable!("checked by Topology::new"),
+        }
+    }
+
+    /// Output shape of each layer, without the batch.
+    pub fn shapes(&self) -> Vec<Vec<usize>> {
+        self.try_shapes().expect("checked by Topology::new")
+    }
+
+    fn try_shapes(&self) -> Result<Vec<Vec<usize>>> {
+        let mut shape = self.input.to_vec();
+        let mut shapes = Vec::with_capacity(self.layers.len());
+        for (index, layer) in self.layers.iter().enumerate() {
+            shape = layer.output_shape(&shape).map_err(|message| Error::Layer {
+                index,
+                kind: layer.kind(),
+                message,
+            })?;
+            shapes.push(shape.clone());
+        }
+        Ok(shapes)
+    }
+
+    /// Multiply-accumulates per image of each layer; zero for layers without weights.
+    pub fn macs_by_layer(&self) -> Vec<u64> {
+        self.layers
+            .iter()
+            .zip(self.shapes())
+            .map(|(layer, shape)| match *layer {
+                Layer::Conv2d {
+                    in_channels, kernel, ..
+                } => (in_channels * kernel * kernel * shape.iter().product::<usize>()) as u64,
+                Layer::Linear {
+                    in_features,
+                    out_features,
+                    ..
+                } => (in_features * out_features) as u64,
+                _ => 0,
+            })
+            .collect()
+    }
+
+    /// Multiply-accumulates per image.
+    pub fn macs(&self) -> u64 {
+        self.macs_by_layer().iter().sum()
+    }
+
+    /// Trained numbers: weights, biases, and batch-norm scales and shifts.
+    pub fn parameter_count(&self) -> usize {
+        self.tensor_shapes()
+            .iter()
+            .filter(|(name, _)| !name.contains("running_"))
+            .map(|(_, shape)| shape.iter().product::<usize>())
+            .sum()
+    }
+
+    /// Name (`"{layer}.weight"`, ...) and shape of every tensor, in layer order.
+    pub fn tensor_shapes(&self) -> Vec<(String, Vec<usize>)> {
+        self.layers
+            .iter()
+            .enumerate()
+            .flat_map(|(index, layer)| {
+                layer
+                    .tensors()
+                    .into_iter()
+                    .map(move |(name, shape)| (format!("{index}.{name}"), shape))
+            })
+            .collect()
+    }
+
+    /// Indices of the activation layers: the neuron populations of the spiking network.
+    pub fn activations(&self) -> Vec<usize> {
+        self.indices(|layer| matches!(layer, Layer::Activation { .. }))
+    }
+
+    /// Indices of the layers with weights.
+    pub fn weighted(&self) -> Vec<usize> {
+        self.indices(Layer::is_weighted)
+    }
+
+    fn indices(&self, wanted: impl Fn(&Layer) -> bool) -> Vec<usize> {
+        (0..self.layers.len()).filter(|&i| wanted(&self.layers[i])).collect()
+    }
+
+    /// Neurons: units of all activation layers.
+    pub fn neuron_count(&self) -> usize {
+        let shapes = self.shapes();
+        self.activations()
+            .iter()
+            .map(|&i| shapes[i].iter().product::<usize>())
+            .sum()
+    }
+}
