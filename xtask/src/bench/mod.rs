@@ -1,0 +1,52 @@
+//! Runs the benches and records their estimates.
+
+mod machine;
+mod record;
+
+use std::fs;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result};
+
+use crate::cli::Bench;
+use crate::workspace::{Workspace, succeed};
+
+/// One-minute load above which timings are not to be trusted.
+const QUIET: f64 = 0.3;
+
+/// The verb `bench`.
+pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
+    let load = machine::load();
+    if let Some(load) = load.filter(|load| *load > QUIET) {
+        eprintln!(
+            "warning: the load is {load} (above {QUIET}): other work on this machine disturbs the timings"
+        );
+    }
+    let start = SystemTime::now();
+    let mut cargo = workspace.cargo(&["bench", "--package", "private-snn-benches"]);
+    if let Some(features) = &arguments.features {
+        cargo.args(["--features", features]);
+    }
+    if !arguments.args.is_empty() {
+        cargo.arg("--").args(&arguments.args);
+    }
+    succeed(&mut cargo)?;
+    if !arguments.record {
+        return Ok(());
+    }
+
+    let estimates = record::estimates(&workspace.target()?.join("criterion"), start)?;
+    let machine = machine::describe(workspace, arguments.host.clone(), load);
+    let folder = workspace.path("benches/records").join(format!(
+        "{}-{}",
+        record::date(start)?,
+        machine.host
+    ));
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let path = folder.join("estimates.json");
+    let count = estimates.len();
+    let text = serde_json::to_string_pretty(&record::Record { machine, estimates })?;
+    fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
+    println!("{count} estimates written to {}", path.display());
+    Ok(())
+}

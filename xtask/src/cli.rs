@@ -1,0 +1,179 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// What `cargo xtask` was asked to do.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    about = "The verbs of private-snn",
+    after_help = "Experiments live in data/experiments, one file each; `cargo xtask list` shows them.\n\
+                  Start with: cargo xtask reproduce glyphs"
+)]
+pub struct Cli {
+    /// The verb.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// One verb and its arguments.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Run every stage of an experiment and write its report
+    Reproduce(Run),
+    /// Stage 0: train the source network
+    Train(Run),
+    /// Stage 1: make synthetic images from the network alone
+    Synth(Run),
+    /// Stage 2: convert the network to a spiking one
+    Convert(Run),
+    /// Stage 3: train the spiking network on the synthetic images
+    Encrypt(Run),
+    /// Stage 4: attack the released networks and measure what leaks
+    Attack(Run),
+    /// Write the report of an experiment, or the tables and figures generated from records
+    Report(Plain),
+    /// List the experiments: data needed, time, what is already computed
+    List(Plain),
+    /// Download a data set, check it and unpack it
+    Fetch(Fetch),
+    /// Everything that must pass before a change lands, cheapest first (CI runs this)
+    Check {
+        /// Stop before the tests: format, the tree's own rules, clippy
+        #[arg(long)]
+        fast: bool,
+    },
+    /// Run the benches
+    Bench(Bench),
+}
+
+impl Verb {
+    /// The verb as it is typed.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Verb::Reproduce(_) => "reproduce",
+            Verb::Train(_) => "train",
+            Verb::Synth(_) => "synth",
+            Verb::Convert(_) => "convert",
+            Verb::Encrypt(_) => "encrypt",
+            Verb::Attack(_) => "attack",
+            Verb::Report(_) => "report",
+            Verb::List(_) => "list",
+            Verb::Fetch(_) => "fetch",
+            Verb::Check { .. } => "check",
+            Verb::Bench(_) => "bench",
+        }
+    }
+}
+
+/// A verb on one experiment.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "All arguments after EXPERIMENT go to the program, for example\n  \
+    --profile P  --seed S  --set KEY=VALUE  --data-dir DIR\n\
+    A data set that is missing is downloaded first. `-- --help` shows the program's own help."
+)]
+pub struct Run {
+    /// Name of a file in data/experiments, without .toml
+    pub experiment: String,
+    /// Cargo features to build the program with, for example cuda,cudnn
+    #[arg(long, value_name = "LIST")]
+    pub features: Option<String>,
+    /// Handed to the program as they are
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    pub args: Vec<OsString>,
+}
+
+/// A verb that is handed to the program as it is.
+#[derive(Debug, Args)]
+pub struct Plain {
+    /// Cargo features to build the program with, for example cuda,cudnn
+    #[arg(long, value_name = "LIST")]
+    pub features: Option<String>,
+    /// Handed to the program as they are
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    pub args: Vec<OsString>,
+}
+
+/// Arguments of `fetch`.
+#[derive(Debug, Args)]
+pub struct Fetch {
+    /// An experiment of data/experiments or a data set of data/checksums.toml
+    #[arg(value_name = "EXPERIMENT|DATASET")]
+    pub name: String,
+    /// Where the data set's folder goes [default: data/raw]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// A mirror: address of the archive, or of the folder when a data set has several files
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+}
+
+/// Arguments of `bench`.
+#[derive(Debug, Args)]
+pub struct Bench {
+    /// Write the estimates to benches/records/<date>-<host>/
+    #[arg(long)]
+    pub record: bool,
+    /// Name of the machine in the record [default: the host's name]
+    #[arg(long, value_name = "NAME")]
+    pub host: Option<String>,
+    /// Cargo features to build the benches with, for example cuda,cudnn
+    #[arg(long, value_name = "LIST")]
+    pub features: Option<String>,
+    /// Arguments for criterion, after --, for example a filter
+    #[arg(last = true, value_name = "ARGS")]
+    pub args: Vec<OsString>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_after_the_experiment_pass_verbatim() {
+        let cli = Cli::parse_from([
+            "xtask",
+            "reproduce",
+            "glyphs",
+            "--seed",
+            "3",
+            "--set",
+            "ann.epochs=2",
+            "--",
+            "-x",
+        ]);
+        let Verb::Reproduce(run) = cli.verb else {
+            panic!("not reproduce")
+        };
+        assert_eq!(run.experiment, "glyphs");
+        assert_eq!(
+            run.args,
+            ["--seed", "3", "--set", "ann.epochs=2", "--", "-x"]
+        );
+    }
+
+    #[test]
+    fn an_experiment_is_required() {
+        assert!(Cli::try_parse_from(["xtask", "train"]).is_err());
+        assert!(Cli::try_parse_from(["xtask", "train", "--seed", "3"]).is_err());
+    }
+}

@@ -1,0 +1,202 @@
+//! Builds the program of `crates/private-snn` and hands over to it.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use crate::cli::{Plain, Run};
+use crate::workspace::{self, Workspace};
+use crate::{data, experiment};
+
+const PROGRAM: &str = "private-snn";
+
+/// A verb on one experiment: its data first, then the program.
+pub fn experiment(workspace: &Workspace, verb: &str, run: Run) -> Result<ExitCode> {
+    let dataset = experiment::dataset(workspace, &run.experiment)?;
+    let (features, args) = split_features(run.features, run.args)?;
+    let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
+    if !asks_for_help {
+        data::ensure(workspace, &dataset, data_dir(&args).as_deref())?;
+    }
+    let mut words = vec![OsString::from(verb), OsString::from(run.experiment)];
+    words.extend(args);
+    hand_over(build(workspace, features.as_deref())?, words)
+}
+
+/// A verb that needs no data.
+pub fn plain(workspace: &Workspace, verb: &str, rest: Plain) -> Result<ExitCode> {
+    let (features, args) = split_features(rest.features, rest.args)?;
+    let mut words = vec![OsString::from(verb)];
+    words.extend(args);
+    hand_over(build(workspace, features.as_deref())?, words)
+}
+
+/// Takes `--features LIST` out of the arguments: it is meant for cargo wherever it stands before a `--`.
+/// The first `--` itself is dropped, what follows it stays as it is.
+fn split_features(
+    given: Option<String>,
+    args: Vec<OsString>,
+) -> Result<(Option<String>, Vec<OsString>)> {
+    let mut features = given;
+    let mut rest = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let list = match arg.to_str() {
+            Some("--") => {
+                rest.extend(args);
+                break;
+            }
+            Some("--features") => args
+                .next()
+                .context("--features needs a list, for example cuda,cudnn")?,
+            Some(text) => match text.strip_prefix("--features=") {
+                Some(list) => list.into(),
+                None => {
+                    rest.push(arg);
+                    continue;
+                }
+            },
+            None => {
+                rest.push(arg);
+                continue;
+            }
+        };
+        features = Some(list.to_str().context("--features is not UTF-8")?.to_owned());
+    }
+    Ok((features, rest))
+}
+
+/// The folder named by `--data-dir`, the last one if there are several.
+fn data_dir(args: &[OsString]) -> Option<PathBuf> {
+    let mut found = None;
+    for (position, arg) in args.iter().enumerate() {
+        if arg == "--data-dir" {
+            found = args.get(position + 1).map(PathBuf::from);
+        } else if let Some(folder) = arg
+            .to_str()
+            .and_then(|text| text.strip_prefix("--data-dir="))
+        {
+            found = Some(PathBuf::from(folder));
+        }
+    }
+    found
+}
+
+/// Builds the program in the release profile and returns its path.
+fn build(workspace: &Workspace, features: Option<&str>) -> Result<PathBuf> {
+    let mut cargo =
+        workspace.cargo(&["build", "--release", "--package", PROGRAM, "--bin", PROGRAM]);
+    if let Some(features) = features {
+        cargo.args(["--features", features]);
+    }
+    let messages = workspace::stdout(cargo.arg("--message-format=json-render-diagnostics"))?;
+    executable(&messages).with_context(|| format!("{} named no program", workspace::shown(&cargo)))
+}
+
+/// The program's path in cargo's messages, one JSON value a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let lines = messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    lines
+        .filter(|line| line["target"]["name"] == PROGRAM)
+        .find_map(|line| line["executable"].as_str().map(Into::into))
+}
+
+/// Becomes the program: signals reach it directly and its exit status is ours.
+#[cfg(unix)]
+fn hand_over(program: PathBuf, words: Vec<OsString>) -> Result<ExitCode> {
+    use std::os::unix::process::CommandExt;
+    let error = command(&program, &words).exec();
+    Err(error).with_context(|| format!("cannot start {}", program.display()))
+}
+
+/// Runs the program and returns its exit status.
+#[cfg(not(unix))]
+fn hand_over(program: PathBuf, words: Vec<OsString>) -> Result<ExitCode> {
+    let status = command(&program, &words)
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    Ok(status
+        .code()
+        .and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+fn command(program: &Path, words: &[OsString]) -> Command {
+    let mut command = Command::new(program);
+    command.args(words);
+    workspace::without_cargo_run(&mut command);
+    command
+}
+
+/// Runs the development build of the program, which `cargo test --workspace` has compiled already.
+pub fn run_dev(workspace: &Workspace, words: &[&str], folder: &Path) -> Result<()> {
+    // --workspace: the same feature unification as in the tests, so that nothing is compiled twice
+    let mut cargo = workspace.cargo(&["build", "--workspace", "--bin", PROGRAM]);
+    let messages = workspace::stdout(cargo.arg("--message-format=json-render-diagnostics"))?;
+    let program = executable(&messages)
+        .with_context(|| format!("{} named no program", workspace::shown(&cargo)))?;
+    let words: Vec<OsString> = words
+        .iter()
+        .map(OsString::from)
+        .chain([folder.into()])
+        .collect();
+    let status = command(&program, &words)
+        .status()
+        .with_context(|| format!("cannot start {}", program.display()))?;
+    if !status.success() {
+        bail!("the program failed ({status})");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<OsString> {
+        text.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn features_are_for_cargo_and_the_rest_for_the_program() {
+        let (features, rest) =
+            split_features(None, words("--seed 3 --features cuda,cudnn --set a=1")).unwrap();
+        assert_eq!(features.as_deref(), Some("cuda,cudnn"));
+        assert_eq!(rest, words("--seed 3 --set a=1"));
+        let (features, rest) =
+            split_features(Some("cuda".into()), words("-- --features --help")).unwrap();
+        assert_eq!(features.as_deref(), Some("cuda"));
+        assert_eq!(rest, words("--features --help"));
+        let (features, _) = split_features(None, words("--features=cuda")).unwrap();
+        assert_eq!(features.as_deref(), Some("cuda"));
+        assert!(split_features(None, words("--features")).is_err());
+    }
+
+    #[test]
+    fn the_data_folder_is_read_off_the_arguments() {
+        assert_eq!(
+            data_dir(&words("--seed 3 --data-dir /x")),
+            Some("/x".into())
+        );
+        assert_eq!(
+            data_dir(&words("--data-dir=/y --seed 3")),
+            Some("/y".into())
+        );
+        assert_eq!(data_dir(&words("--seed 3")), None);
+    }
+
+    #[test]
+    fn the_program_is_found_among_the_messages() {
+        let messages = r#"{"reason":"compiler-artifact","target":{"name":"ann"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"private-snn"},"executable":null}
+{"reason":"compiler-artifact","target":{"name":"private-snn"},"executable":"/t/release/private-snn"}
+{"reason":"build-finished","success":true}"#;
+        assert_eq!(executable(messages), Some("/t/release/private-snn".into()));
+        assert_eq!(executable("{}"), None);
+    }
+}
