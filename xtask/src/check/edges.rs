@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "synth",
         ],
     ),
-    ("private-snn-benches", &["ann", "convert", "snn-core"]),
+    ("private-snn-benches", &["ann", "snn-core"]),
     ("snn-core", &[]),
     ("synth", &["ann", "snn-core"]),
     ("testkit", &[]),
