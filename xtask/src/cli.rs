@@ -124,7 +124,7 @@ pub struct Fetch {
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Write the estimates to benches/records/<date>-<host>/
+    /// Write the estimates to benches/records/DATE-HOST/
     #[arg(long)]
     pub record: bool,
     /// Name of the machine in the record [default: the host's name]

@@ -46,7 +46,13 @@ pub fn fetch(
             Some(url) => url.to_owned(),
             None => source.url.clone(),
         };
-        let part = dir.join(format!("{name}-{}.part", source.file_name()));
+        // files of one name in several data sets must not meet in one part file
+        let unique = if set.downloads.len() > 1 {
+            format!("{name}-")
+        } else {
+            String::new()
+        };
+        let part = dir.join(format!("{unique}{}.part", source.file_name()));
         download::download(&url, &part, policy)?;
         if let Err(error) = checksum::check(&part, source.bytes, &source.sha256) {
             download::discard(&part)?;
