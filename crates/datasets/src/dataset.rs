@@ -11,9 +11,9 @@ const SHUFFLE: u32 = 0x5348_5546;
 /// One split of a data set: pictures with their classes.
 #[derive(Debug, Clone)]
 pub struct Split {
-    /// Pictures, u8 [N, C, H, W] on the CPU, values 0..=255, channels in the order red, green, blue.
+    /// Pictures, u8 `[N, C, H, W]` on the CPU, values 0..=255, channels in the order red, green, blue.
     pub images: Tensor,
-    /// Class of each picture, u32 [N] on the CPU.
+    /// Class of each picture, u32 `[N]` on the CPU.
     pub labels: Tensor,
 }
 

@@ -43,6 +43,16 @@ const FASHION_NAMES: [&str; 10] = [
 pub fn load(dir: &Path, name: &str) -> Result<Dataset> {
     let (train, train_labels) = read_pair(dir, name, "train")?;
     let (test, test_labels) = read_pair(dir, name, "t10k")?;
+    if train.shape() != test.shape() {
+        return Err(malformed(
+            &find(dir, "t10k-images-idx3-ubyte"),
+            format!(
+                "has pictures of shape {:?}, but the training pictures have {:?}",
+                test.shape(),
+                train.shape()
+            ),
+        ));
+    }
     let class_names: Vec<String> = match name {
         "fashion-mnist" => FASHION_NAMES.iter().map(ToString::to_string).collect(),
         "mnist" => (0..10).map(|digit| digit.to_string()).collect(),
@@ -51,16 +61,6 @@ pub fn load(dir: &Path, name: &str) -> Result<Dataset> {
             (0..=largest).map(|label| label.to_string()).collect()
         }
     };
-    if train.shape() != test.shape() {
-        return Err(malformed(
-            &test_labels.path,
-            format!(
-                "belongs to test pictures of shape {:?}, but the training pictures have {:?}",
-                test.shape(),
-                train.shape()
-            ),
-        ));
-    }
     train_labels.check(class_names.len())?;
     test_labels.check(class_names.len())?;
     Ok(Dataset {
@@ -85,7 +85,7 @@ pub fn read_images(path: &Path) -> Result<Tensor> {
     )?)
 }
 
-/// Labels of an `idx1` file, u32 [N]. A name that ends in `.gz` is unpacked.
+/// Labels of an `idx1` file, u32 `[N]`. A name that ends in `.gz` is unpacked.
 ///
 /// # Errors
 /// As for [`load`].

@@ -6,7 +6,7 @@ use crate::philox::Philox;
 type Colour = [f32; 3];
 
 /// Least difference in luminance between symbol and background.
-const CONTRAST: f32 = 0.3;
+const CONTRAST: f32 = 0.35;
 /// How far the two colours of a background may be apart in each channel.
 const BACKGROUND_SPAN: f32 = 0.2;
 
@@ -50,7 +50,7 @@ pub(super) fn picture(seed: u64, split: u32, index: usize, class: usize, planes:
     let background = background(&mut rng);
     let symbol = symbol(class, &background, &mut rng);
     let specks = specks(&mut rng);
-    let noise = rng.range(0.0, 0.05);
+    let noise = rng.range(0.0, 0.04);
     let (red, rest) = planes.split_at_mut(SIDE * SIDE);
     let (green, blue) = rest.split_at_mut(SIDE * SIDE);
     for pixel in 0..SIDE * SIDE {
@@ -137,7 +137,7 @@ fn background(rng: &mut Philox) -> Background {
 }
 
 fn symbol(class: usize, background: &Background, rng: &mut Philox) -> Symbol {
-    let radius = rng.range(8.5, 13.5);
+    let radius = rng.range(9.5, 14.0);
     let room = SIDE as f32 / 2.0 - radius - 0.5;
     let middle = [
         SIDE as f32 / 2.0 + rng.range(-room, room),

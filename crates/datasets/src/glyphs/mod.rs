@@ -2,7 +2,7 @@
 //!
 //! 3x32x32, classes [`CLASS_NAMES`]. Position, size, rotation (up to 25 degrees either way), aspect, stroke width,
 //! filled or outlined, colours, background (flat, gradient, stripes, blotches), specks and noise are random. The symbol
-//! is lighter than the background as often as darker, so a linear classifier on the pixels does not get far (about 25 %
+//! is lighter than the background as often as darker, so a linear classifier on the pixels does not get far (about 20 %
 //! of the test pictures; a test holds it below 60 %), while a small convolutional network passes 97 %.
 //!
 //! Each picture is a function of (seed, split, index) alone: more pictures in a split leave the earlier ones as they
