@@ -43,7 +43,7 @@ pub(crate) fn malformed(path: &Path, what: impl Into<String>) -> Error {
     }
 }
 
-/// An official file: name, bytes, sha256.
+/// An official file.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Official {
     pub(crate) name: &'static str,
