@@ -1,18 +1,44 @@
 //! Experiment files, as far as xtask needs them: their names and the data set each one uses.
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
 
+/// Where experiments live unless the command line names another folder.
 const FOLDER: &str = "data/experiments";
 
 /// Names of all experiments, sorted.
 pub fn names(workspace: &Workspace) -> Result<Vec<String>> {
-    let folder = workspace.path(FOLDER);
+    names_in(&workspace.path(FOLDER))
+}
+
+/// The data set that an experiment names in its `dataset` key. An experiment is a name in `folder`
+/// (data/experiments by default) or the path of a .toml file.
+pub fn dataset(workspace: &Workspace, experiment: &str, folder: Option<&Path>) -> Result<String> {
+    let path = if experiment.ends_with(".toml") {
+        PathBuf::from(experiment)
+    } else {
+        let folder = folder.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
+        let names = names_in(&folder)?;
+        if !names.iter().any(|name| name == experiment) {
+            bail!(
+                "no experiment {experiment:?} in {}; there are: {}",
+                folder.display(),
+                names.join(", ")
+            );
+        }
+        folder.join(format!("{experiment}.toml"))
+    };
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    dataset_key(&text).with_context(|| path.display().to_string())
+}
+
+fn names_in(folder: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let path = entry?.path();
         if path
             .extension()
@@ -26,20 +52,6 @@ pub fn names(workspace: &Workspace) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
-}
-
-/// The data set that an experiment names in its `dataset` key.
-pub fn dataset(workspace: &Workspace, experiment: &str) -> Result<String> {
-    let names = names(workspace)?;
-    if !names.iter().any(|name| name == experiment) {
-        bail!(
-            "no experiment {experiment:?} in {FOLDER}; there are: {}",
-            names.join(", ")
-        );
-    }
-    let path = workspace.path(FOLDER).join(format!("{experiment}.toml"));
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    dataset_key(&text).with_context(|| path.display().to_string())
 }
 
 fn dataset_key(text: &str) -> Result<String> {
@@ -76,5 +88,22 @@ mod tests {
                 .contains("string")
         );
         assert!(dataset_key("dataset = \n").is_err());
+    }
+
+    #[test]
+    fn an_experiment_is_a_name_or_a_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("mine.toml");
+        fs::write(&path, "dataset = \"mnist\"").unwrap();
+        fs::write(folder.path().join("notes.txt"), "").unwrap();
+        let workspace = Workspace::here();
+        let find = |name: &str| dataset(&workspace, name, Some(folder.path()));
+        assert_eq!(find("mine").unwrap(), "mnist");
+        assert_eq!(find(path.to_str().unwrap()).unwrap(), "mnist");
+        let error = find("yours").unwrap_err().to_string();
+        assert!(
+            error.contains("yours") && error.ends_with("there are: mine"),
+            "{error}"
+        );
     }
 }

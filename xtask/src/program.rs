@@ -15,11 +15,16 @@ const PROGRAM: &str = "private-snn";
 
 /// A verb on one experiment: its data first, then the program.
 pub fn experiment(workspace: &Workspace, verb: &str, run: Run) -> Result<ExitCode> {
-    let dataset = experiment::dataset(workspace, &run.experiment)?;
     let (features, args) = split_features(run.features, run.args)?;
     let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
     if !asks_for_help {
-        data::ensure(workspace, &dataset, data_dir(&args).as_deref())?;
+        let folder = folder_option(&args, "--experiments");
+        let dataset = experiment::dataset(workspace, &run.experiment, folder.as_deref())?;
+        data::ensure(
+            workspace,
+            &dataset,
+            folder_option(&args, "--data-dir").as_deref(),
+        )?;
     }
     let mut words = vec![OsString::from(verb), OsString::from(run.experiment)];
     words.extend(args);
@@ -69,16 +74,14 @@ fn split_features(
     Ok((features, rest))
 }
 
-/// The folder named by `--data-dir`, the last one if there are several.
-fn data_dir(args: &[OsString]) -> Option<PathBuf> {
+/// The folder that an option of the program names, the last one if it is given several times.
+fn folder_option(args: &[OsString], option: &str) -> Option<PathBuf> {
+    let assigned = format!("{option}=");
     let mut found = None;
     for (position, arg) in args.iter().enumerate() {
-        if arg == "--data-dir" {
+        if arg == option {
             found = args.get(position + 1).map(PathBuf::from);
-        } else if let Some(folder) = arg
-            .to_str()
-            .and_then(|text| text.strip_prefix("--data-dir="))
-        {
+        } else if let Some(folder) = arg.to_str().and_then(|text| text.strip_prefix(&assigned)) {
             found = Some(PathBuf::from(folder));
         }
     }
@@ -145,7 +148,9 @@ pub fn run_dev(workspace: &Workspace, words: &[&str], folder: &Path) -> Result<(
         .map(OsString::from)
         .chain([folder.into()])
         .collect();
-    let status = command(&program, &words)
+    let mut command = command(&program, &words);
+    let status = command
+        .current_dir(workspace.path("."))
         .status()
         .with_context(|| format!("cannot start {}", program.display()))?;
     if !status.success() {
@@ -178,7 +183,8 @@ mod tests {
     }
 
     #[test]
-    fn the_data_folder_is_read_off_the_arguments() {
+    fn folders_are_read_off_the_arguments() {
+        let data_dir = |args: &[OsString]| folder_option(args, "--data-dir");
         assert_eq!(
             data_dir(&words("--seed 3 --data-dir /x")),
             Some("/x".into())

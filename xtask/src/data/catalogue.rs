@@ -108,6 +108,9 @@ impl DataSet {
         if self.downloads.is_empty() {
             bail!("it has no download");
         }
+        if self.format != Format::Plain && self.files.is_empty() && self.entries.is_empty() {
+            bail!("it names neither files nor entries to tell a whole folder by");
+        }
         if self.folder.is_empty()
             || self.folder.contains(['/', '\\'])
             || self.folder.starts_with('.')
@@ -157,7 +160,7 @@ mod tests {
     #[test]
     fn mistakes_are_refused() {
         let good = format!(
-            "[a]\nhomepage = 'h'\nfolder = 'f'\nformat = 'zip'\n[[a.downloads]]\nurl = 'u'\nbytes = 1\nsha256 = '{}'\n",
+            "[a]\nhomepage = 'h'\nfolder = 'f'\nformat = 'zip'\n[[a.downloads]]\nurl = 'u'\nbytes = 1\nsha256 = '{}'\n[a.entries]\nx = 1\n",
             "0".repeat(64)
         );
         assert!(Catalogue::parse(&good).is_ok());
@@ -167,6 +170,7 @@ mod tests {
             ("bytes", "size"),
             ("'00", "'0"),
             ("'00", "'G0"),
+            ("x = 1", ""),
         ] {
             assert!(
                 Catalogue::parse(&good.replace(from, to)).is_err(),

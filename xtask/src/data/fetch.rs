@@ -100,27 +100,34 @@ fn complete(name: &str, set: &DataSet, folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A quick look: every file is there with its size, every subfolder with its entries.
-pub fn present(name: &str, set: &DataSet, dir: &Path) -> Result<()> {
+/// A quick look: whether the data set is in `dir`, or `dir` is its own folder. Every file has its size then and every
+/// subfolder is there; an error if the data set's folder is there without them.
+pub fn present(name: &str, set: &DataSet, dir: &Path) -> Result<bool> {
     let folder = dir.join(&set.folder);
-    let sizes = || -> Result<()> {
-        for (file, bytes) in files(set) {
-            let path = folder.join(file);
-            let found = path
-                .metadata()
-                .with_context(|| path.display().to_string())?
-                .len();
-            if found != bytes {
-                bail!("{}: {found} bytes, expected {bytes}", path.display());
-            }
+    if folder.exists() {
+        return sizes(set, &folder)
+            .map(|()| true)
+            .with_context(|| damaged(name, &folder));
+    }
+    Ok(sizes(set, dir).is_ok())
+}
+
+fn sizes(set: &DataSet, folder: &Path) -> Result<()> {
+    for (file, bytes) in files(set) {
+        let path = folder.join(file);
+        let found = path
+            .metadata()
+            .with_context(|| path.display().to_string())?
+            .len();
+        if found != bytes {
+            bail!("{}: {found} bytes, expected {bytes}", path.display());
         }
-        for subfolder in set.entries.keys() {
-            let path = folder.join(subfolder);
-            fs::read_dir(&path).with_context(|| path.display().to_string())?;
-        }
-        Ok(())
-    };
-    sizes().with_context(|| damaged(name, &folder))
+    }
+    for subfolder in set.entries.keys() {
+        let path = folder.join(subfolder);
+        fs::read_dir(&path).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
 }
 
 /// Every file has its checksum, every subfolder its number of entries.

@@ -55,8 +55,8 @@ pub fn ensure(workspace: &Workspace, name: &str, data_dir: Option<&Path>) -> Res
     let catalogue = Catalogue::read(&workspace.path("data/checksums.toml"))?;
     let set = named(&catalogue, name)?;
     let folder = folder(workspace, data_dir);
-    if folder.join(&set.folder).exists() {
-        return fetch::present(name, set, &folder);
+    if fetch::present(name, set, &folder)? {
+        return Ok(());
     }
     fetch::fetch(name, set, &folder, None, &download::Policy::default())
 }
@@ -70,7 +70,7 @@ fn dataset_of(workspace: &Workspace, catalogue: &Catalogue, name: &str) -> Resul
             catalogue.names().join(", ")
         );
     }
-    experiment::dataset(workspace, name)
+    experiment::dataset(workspace, name, None)
 }
 
 fn named<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a DataSet> {

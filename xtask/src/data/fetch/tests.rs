@@ -87,7 +87,12 @@ fn a_data_set_arrives_once() {
     fetch("toy", &set, &dir, Some(&url), &policy()).unwrap();
     assert_eq!(fs::read(dir.join("toy/train.bin")).unwrap(), CONTENT);
     assert_eq!(names(&dir), ["toy"], "nothing else is left behind");
-    present("toy", &set, &dir).unwrap();
+    assert!(present("toy", &set, &dir).unwrap());
+    assert!(
+        present("toy", &set, &dir.join("toy")).unwrap(),
+        "the set's own folder will do"
+    );
+    assert!(!present("toy", &set, &dir.join("elsewhere")).unwrap());
     fetch("toy", &set, &dir, Some(&url), &policy()).unwrap();
     assert_eq!(
         server.requests().len(),
@@ -217,7 +222,7 @@ fn a_damaged_folder_is_an_error_that_names_the_file() {
     let short = format!("{:#}", present("toy", &set, &dir).unwrap_err());
     assert!(short.contains("9 bytes, expected 10"), "{short}");
     fs::write(dir.join("toy/train.bin"), b"one-record").unwrap();
-    present("toy", &set, &dir).unwrap();
+    assert!(present("toy", &set, &dir).unwrap());
     let swapped = format!(
         "{:#}",
         fetch("toy", &set, &dir, None, &policy()).unwrap_err()
