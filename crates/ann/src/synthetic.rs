@@ -82,6 +82,32 @@ impl SyntheticSet {
         Ok(())
     }
 
+    /// Sets one after another, such as the shards of one synthesis. The seed is the first one's.
+    ///
+    /// # Errors
+    /// No set; images or classes of different shapes; different seeds: such images are not of one synthesis.
+    pub fn concat(parts: &[Self]) -> Result<Self> {
+        let Some(first) = parts.first() else {
+            return Err(Error::argument("synthetic sets", "there is none to put together"));
+        };
+        if let Some(other) = parts.iter().find(|part| part.seed != first.seed) {
+            return Err(Error::argument(
+                "synthetic sets",
+                format!("made from different seeds, {} and {}", first.seed, other.seed),
+            ));
+        }
+        let cat = |part: fn(&Self) -> &Tensor| Tensor::cat(&parts.iter().map(part).collect::<Vec<_>>(), 0);
+        let set = Self {
+            images: cat(|set| &set.images)?,
+            soft_targets: cat(|set| &set.soft_targets)?,
+            logits: cat(|set| &set.logits)?,
+            classes: cat(|set| &set.classes)?,
+            seed: first.seed,
+        };
+        set.check()?;
+        Ok(set)
+    }
+
     /// Saves the set; see [`checkpoint::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
         self.check()?;
