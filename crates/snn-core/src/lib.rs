@@ -3,7 +3,9 @@
 pub mod checkpoint;
 pub mod dropout;
 pub mod encode;
+pub mod energy;
 mod error;
+pub mod evaluate;
 pub mod network;
 pub mod neuron;
 pub mod ops;
