@@ -26,11 +26,13 @@ pub enum Error {
     },
 
     /// Training left the finite numbers.
-    #[error("training diverged in epoch {epoch}, step {step}: the loss is {loss}; lower the learning rate")]
+    #[error(
+        "training diverged in epoch {epoch}, step {step}: the loss is {loss}; lower the learning rate"
+    )]
     Diverged {
-        /// Epoch from 0.
+        /// Epoch from 1.
         epoch: usize,
-        /// Step of the epoch from 0.
+        /// Step of the epoch from 1.
         step: usize,
         /// The loss.
         loss: f64,

@@ -3,14 +3,18 @@
 use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor};
-use snn_core::rng::Seed;
 use snn_core::Topology;
+use snn_core::rng::Seed;
 
 use crate::Result;
 
 /// Kaiming-normal weights (He et al. 2015): deviation `sqrt(2 / fan_in)`; zero biases; batch norm at the identity. Each
 /// tensor is drawn from its own name, so that adding a layer leaves the others as they were.
-pub(crate) fn kaiming_normal(topology: &Topology, seed: Seed, device: &Device) -> Result<BTreeMap<String, Tensor>> {
+pub(crate) fn kaiming_normal(
+    topology: &Topology,
+    seed: Seed,
+    device: &Device,
+) -> Result<BTreeMap<String, Tensor>> {
     let mut tensors = BTreeMap::new();
     for (name, shape) in topology.tensor_shapes() {
         let tensor = if name.ends_with(".weight") {

@@ -11,19 +11,39 @@ pub fn soft_cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     if logits.dims() != target.dims() {
         return Err(Error::argument(
             "target",
-            format!("needs the shape of the logits {:?}, got {:?}", logits.dims(), target.dims()),
+            format!(
+                "needs the shape of the logits {:?}, got {:?}",
+                logits.dims(),
+                target.dims()
+            ),
         ));
     }
     let n = logits.dim(0)? as f64;
     Ok((log_softmax(logits, D::Minus1)?.mul(target)?.sum_all()? * (-1.0 / n))?)
 }
 
-/// Cross-entropy with class numbers `[N]` u32 and label smoothing in `[0, 1)`.
+/// Cross-entropy with class numbers `[N]` u32 and label smoothing s below 1: the target is `(1 - s) onehot + s / K`.
+///
+/// A negative s pushes the other classes below zero weight (negative label smoothing, a cheap defence against model
+/// inversion: Struppek et al., ICLR 2024). The loss then has no lower bound.
+///
+/// # Errors
+/// A smoothing that is not finite or not below 1; a label outside `0..K`.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    check_smoothing(smoothing)?;
     let (_, classes) = logits.dims2()?;
     let target = one_hot(labels, classes)?.to_device(logits.device())?;
     let target = ((target * (1.0 - smoothing))? + smoothing / classes as f64)?;
     soft_cross_entropy(logits, &target)
+}
+
+pub(crate) fn check_smoothing(smoothing: f64) -> Result<()> {
+    if !(smoothing.is_finite() && smoothing < 1.0) {
+        let message =
+            format!("must be a finite number below 1 (negative is allowed), got {smoothing}");
+        return Err(Error::argument("label_smoothing", message));
+    }
+    Ok(())
 }
 
 /// `[N]` u32 to `[N, K]` f32. A label outside `0..K` is an error.
@@ -32,18 +52,28 @@ pub fn one_hot(labels: &Tensor, classes: usize) -> Result<Tensor> {
     let mut rows = vec![0f32; labels.len() * classes];
     for (row, &label) in labels.iter().enumerate() {
         if label as usize >= classes {
-            return Err(Error::argument("labels", format!("label {label} of sample {row} is not below {classes}")));
+            return Err(Error::argument(
+                "labels",
+                format!("label {label} of sample {row} is not below {classes}"),
+            ));
         }
         rows[row * classes + label as usize] = 1.0;
     }
-    Ok(Tensor::from_vec(rows, (labels.len(), classes), &candle_core::Device::Cpu)?)
+    Ok(Tensor::from_vec(
+        rows,
+        (labels.len(), classes),
+        &candle_core::Device::Cpu,
+    )?)
 }
 
 /// Distillation: `mean over n of KL(softmax(teacher / temperature) || softmax(student / temperature))`; no gradient to
 /// the teacher. Hinton et al. scale it by the square of the temperature: the caller does.
 pub fn distillation(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
     if !(temperature.is_finite() && temperature > 0.0) {
-        return Err(Error::argument("temperature", format!("must be positive, got {temperature}")));
+        return Err(Error::argument(
+            "temperature",
+            format!("must be positive, got {temperature}"),
+        ));
     }
     let n = student.dim(0)? as f64;
     let teacher = (teacher.detach() / temperature)?;
@@ -65,9 +95,16 @@ pub fn correct(logits: &Tensor, labels: &Tensor) -> Result<usize> {
     let rows: Vec<Vec<f32>> = logits.to_vec2()?;
     let labels: Vec<u32> = labels.to_vec1()?;
     if rows.len() != labels.len() {
-        return Err(Error::argument("labels", format!("{} labels for {} rows", labels.len(), rows.len())));
+        return Err(Error::argument(
+            "labels",
+            format!("{} labels for {} rows", labels.len(), rows.len()),
+        ));
     }
-    Ok(rows.iter().zip(labels).filter(|(row, label)| argmax(row) == Some(*label as usize)).count())
+    Ok(rows
+        .iter()
+        .zip(labels)
+        .filter(|(row, label)| argmax(row) == Some(*label as usize))
+        .count())
 }
 
 /// Position of the largest entry, the first of equals; `None` for an empty row or one with NaN.

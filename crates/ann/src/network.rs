@@ -57,14 +57,20 @@ pub struct Trace {
 impl Ann {
     /// Takes tensors that fit the topology (checked by [`Parameters::new`]).
     pub fn new(topology: Topology, parameters: Parameters) -> Self {
-        Self { topology, parameters }
+        Self {
+            topology,
+            parameters,
+        }
     }
 
     /// A network with Kaiming-normal weights drawn from `seed`, zero biases, batch norm at the identity.
     pub fn initialise(topology: Topology, seed: Seed, device: &Device) -> Result<Self> {
         let tensors = init::kaiming_normal(&topology, seed, device)?;
         let parameters = Parameters::new(&topology, tensors)?;
-        Ok(Self { topology, parameters })
+        Ok(Self {
+            topology,
+            parameters,
+        })
     }
 
     /// The layers.
@@ -100,6 +106,14 @@ impl Ann {
         })
     }
 
+    /// The same network outside any graph, for inference: it shares the variables' memory.
+    pub fn detached(&self) -> Self {
+        Self {
+            topology: self.topology.clone(),
+            parameters: self.parameters.detached(),
+        }
+    }
+
     /// Class scores `[N, K]` of images `[N, C, H, W]` f32 in [-1, 1]. Differentiable in images and weights.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(self.walk(images, mode, false)?.logits)
@@ -110,12 +124,20 @@ impl Ann {
         self.walk(images, mode, true)
     }
 
+    /// Logits and batch statistics, without the activations.
+    pub(crate) fn forward_with_statistics(&self, images: &Tensor, mode: Mode) -> Result<Trace> {
+        self.walk(images, mode, false)
+    }
+
     /// Output of the last activation layer, flattened to `[N, F]`: the features before the class scores.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
         let trace = self.trace(images, Mode::Inference)?;
         match trace.activations.into_values().next_back() {
             Some(activation) => Ok(activation.flatten_from(1)?),
-            None => Err(Error::argument("features", "the network has no activation layer")),
+            None => Err(Error::argument(
+                "features",
+                "the network has no activation layer",
+            )),
         }
     }
 
@@ -124,7 +146,10 @@ impl Ann {
         match *images.dims() {
             [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => {}
             ref dims => {
-                return Err(Error::argument("images", format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}")));
+                return Err(Error::argument(
+                    "images",
+                    format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}"),
+                ));
             }
         }
         let mut x = images.clone();
@@ -138,7 +163,9 @@ impl Ann {
             let weight = || self.parameters.weight(index);
             let bias = self.parameters.bias(index);
             x = match *layer {
-                Layer::Conv2d { stride, padding, .. } => ops::conv2d::conv2d(&x, weight()?, bias, stride, padding)?,
+                Layer::Conv2d {
+                    stride, padding, ..
+                } => ops::conv2d::conv2d(&x, weight()?, bias, stride, padding)?,
                 Layer::Linear { .. } => ops::linear::linear(&x, weight()?, bias)?,
                 Layer::BatchNorm { epsilon, .. } => {
                     if keep {
@@ -151,7 +178,10 @@ impl Ann {
                         ActivationFunction::Relu => ops::relu::relu(&x)?,
                         ActivationFunction::Silu => x.silu()?,
                         other => {
-                            return Err(Error::argument("activation", format!("layer {index}: {other:?} is not implemented")));
+                            return Err(Error::argument(
+                                "activation",
+                                format!("layer {index}: {other:?} is not implemented"),
+                            ));
                         }
                     };
                     if keep {
@@ -165,12 +195,21 @@ impl Ann {
                 Layer::Dropout { probability } => match mode {
                     Mode::Inference => x,
                     Mode::Training { seed, ids } => {
-                        let mask = dropout::mask(ids, &x.dims()[1..], probability, seed.index(index as u64), x.device())?;
+                        let mask = dropout::mask(
+                            ids,
+                            &x.dims()[1..],
+                            probability,
+                            seed.index(index as u64),
+                            x.device(),
+                        )?;
                         (x * mask)?
                     }
                 },
                 _ => {
-                    return Err(Error::argument("layer", format!("layer {index} ({}) is not implemented", layer.kind())));
+                    return Err(Error::argument(
+                        "layer",
+                        format!("layer {index} ({}) is not implemented", layer.kind()),
+                    ));
                 }
             };
         }
@@ -178,11 +217,18 @@ impl Ann {
         Ok(trace)
     }
 
-    fn batch_norm(&self, index: usize, x: &Tensor, epsilon: f64, mode: Mode, trace: &mut Trace) -> Result<Tensor> {
+    fn batch_norm(
+        &self,
+        index: usize,
+        x: &Tensor,
+        epsilon: f64,
+        mode: Mode,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
         let get = |name: &str| {
-            self.parameters
-                .get(index, name)
-                .ok_or_else(|| Error::argument("batch_norm", format!("layer {index} has no `{name}`")))
+            self.parameters.get(index, name).ok_or_else(|| {
+                Error::argument("batch_norm", format!("layer {index} has no `{name}`"))
+            })
         };
         let (gamma, beta) = (get("gamma")?, get("beta")?);
         match mode {
@@ -196,7 +242,13 @@ impl Ann {
                     mean: get("running_mean")?.clone(),
                     variance: get("running_var")?.clone(),
                 };
-                Ok(batch_norm::batch_norm_fixed(x, gamma, beta, &statistics, epsilon)?)
+                Ok(batch_norm::batch_norm_fixed(
+                    x,
+                    gamma,
+                    beta,
+                    &statistics,
+                    epsilon,
+                )?)
             }
         }
     }
@@ -207,7 +259,11 @@ impl Ann {
             format: FORMAT.into(),
             topology: self.topology.clone(),
         };
-        Ok(checkpoint::save(path, self.parameters.tensors(), &description)?)
+        Ok(checkpoint::save(
+            path,
+            self.parameters.tensors(),
+            &description,
+        )?)
     }
 
     /// Loads what [`Ann::save`] wrote.
@@ -220,8 +276,8 @@ impl Ann {
             let message = format!("holds a `{}`, not a `{FORMAT}`", description.format);
             return Err(checkpoint::fault(path, message).into());
         }
-        let parameters =
-            Parameters::new(&description.topology, tensors).map_err(|e| checkpoint::fault(path, e.to_string()))?;
+        let parameters = Parameters::new(&description.topology, tensors)
+            .map_err(|e| checkpoint::fault(path, e.to_string()))?;
         Ok(Self::new(description.topology, parameters))
     }
 }

@@ -77,7 +77,10 @@ impl SyntheticSet {
         finite("logits", &self.logits)?;
         let largest = self.images.abs()?.max_all()?.to_scalar::<f32>()?;
         if largest > 1.0 {
-            return Err(Error::argument("images", format!("must lie in [-1, 1], found {largest}")));
+            return Err(Error::argument(
+                "images",
+                format!("must lie in [-1, 1], found {largest}"),
+            ));
         }
         Ok(())
     }
@@ -88,15 +91,23 @@ impl SyntheticSet {
     /// No set; images or classes of different shapes; different seeds: such images are not of one synthesis.
     pub fn concat(parts: &[Self]) -> Result<Self> {
         let Some(first) = parts.first() else {
-            return Err(Error::argument("synthetic sets", "there is none to put together"));
+            return Err(Error::argument(
+                "synthetic sets",
+                "there is none to put together",
+            ));
         };
         if let Some(other) = parts.iter().find(|part| part.seed != first.seed) {
             return Err(Error::argument(
                 "synthetic sets",
-                format!("made from different seeds, {} and {}", first.seed, other.seed),
+                format!(
+                    "made from different seeds, {} and {}",
+                    first.seed, other.seed
+                ),
             ));
         }
-        let cat = |part: fn(&Self) -> &Tensor| Tensor::cat(&parts.iter().map(part).collect::<Vec<_>>(), 0);
+        let cat = |part: fn(&Self) -> &Tensor| {
+            Tensor::cat(&parts.iter().map(part).collect::<Vec<_>>(), 0)
+        };
         let set = Self {
             images: cat(|set| &set.images)?,
             soft_targets: cat(|set| &set.soft_targets)?,
@@ -145,7 +156,8 @@ impl SyntheticSet {
             classes: take("classes")?,
             seed: description.seed,
         };
-        set.check().map_err(|e| checkpoint::fault(path, e.to_string()))?;
+        set.check()
+            .map_err(|e| checkpoint::fault(path, e.to_string()))?;
         Ok(set)
     }
 }

@@ -30,11 +30,16 @@ impl Depth {
             Depth::Vgg5 => &[64, 0, 128, 128, 0],
             Depth::Vgg9 => &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0],
             Depth::Vgg11 => &[64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512],
-            Depth::Vgg13 => &[64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0],
-            Depth::Vgg16 => &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0],
-            Depth::Vgg19 => {
-                &[64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512, 0]
-            }
+            Depth::Vgg13 => &[
+                64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0,
+            ],
+            Depth::Vgg16 => &[
+                64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0,
+            ],
+            Depth::Vgg19 => &[
+                64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512,
+                512, 512, 0,
+            ],
         }
     }
 }
@@ -96,7 +101,10 @@ impl VggConfig {
     /// A width that is not positive, sides that the pools do not divide, no classes.
     pub fn topology(&self, input: [usize; 3], classes: usize) -> Result<Topology> {
         if !(self.width.is_finite() && self.width > 0.0) {
-            return Err(Error::argument("width", format!("must be positive, got {}", self.width)));
+            return Err(Error::argument(
+                "width",
+                format!("must be positive, got {}", self.width),
+            ));
         }
         if classes == 0 {
             return Err(Error::argument("classes", "must be at least 1"));

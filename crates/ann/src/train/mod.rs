@@ -1,0 +1,403 @@
+//! Supervised training that can be interrupted and resumed without a trace.
+//!
+//! Every random number is keyed by the seed and its place (epoch, step, image), so the state between epochs is the
+//! weights, the running statistics, the moments and two counts. The weights after the last epoch are the result: none
+//! of the checkpoints before it is picked by its validation accuracy.
+//!
+//! Backpropagation recurses along the graph. The networks here are far from the limit (thousands of operations on a
+//! 2 MiB stack); a much deeper one has to be trained on a thread with a larger stack.
+
+mod config;
+
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+use snn_core::progress::{self, Watch};
+use snn_core::rng::Seed;
+use snn_core::{Layer, Parameters, Topology, checkpoint};
+
+use crate::augment::with_pixels;
+use crate::network::Trace;
+use crate::{Ann, Error, Mode, Optimiser, Result, evaluate, loss, state};
+
+pub use config::TrainConfig;
+
+/// What one epoch gave.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochLog {
+    /// Number of the epoch, from 1.
+    pub epoch: usize,
+    /// Mean training loss over the epoch's images, as they were seen (augmented, with dropout, weights in motion).
+    pub loss: f64,
+    /// Share of the epoch's images classified rightly as they were seen, in [0, 1].
+    pub train_accuracy: f64,
+    /// Learning rate of the last step.
+    pub learning_rate: f64,
+    /// Share of the validation images classified rightly after the epoch, if there are any.
+    pub validation_accuracy: Option<f64>,
+}
+
+/// A training in progress.
+#[derive(Debug)]
+pub struct Trainer {
+    ann: Ann,
+    optimiser: Optimiser,
+    config: TrainConfig,
+    seed: Seed,
+    history: Vec<EpochLog>,
+    within_epoch: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format: String,
+    seed: u64,
+    topology: Topology,
+    config: TrainConfig,
+    history: Vec<EpochLog>,
+}
+
+const FORMAT: &str = "training/1";
+
+impl Trainer {
+    /// Starts a training of `ann`, which is copied.
+    ///
+    /// # Errors
+    /// A setting outside its domain.
+    pub fn new(ann: &Ann, config: TrainConfig, seed: Seed) -> Result<Self> {
+        config.check()?;
+        config.augment.check(ann.topology().input())?;
+        let (ann, variables) = ann.trainable()?;
+        let optimiser = Optimiser::new(config.optimiser, variables)?;
+        Ok(Self {
+            ann,
+            optimiser,
+            config,
+            seed,
+            history: Vec::new(),
+            within_epoch: false,
+        })
+    }
+
+    /// Goes on with the training that [`Trainer::save`] wrote to `path`: the result is the same, bit for bit, as
+    /// without the interruption.
+    ///
+    /// # Errors
+    /// A file that is missing, damaged or of another kind; other settings, seed or topology than the file's (the
+    /// message names the field).
+    pub fn resume(
+        path: &Path,
+        topology: &Topology,
+        config: TrainConfig,
+        seed: Seed,
+        device: &Device,
+    ) -> Result<Self> {
+        let (mut tensors, description): (_, Description) = checkpoint::load(path, device)?;
+        let fault = |message: String| Error::from(checkpoint::fault(path, message));
+        if description.format != FORMAT {
+            return Err(fault(format!(
+                "holds a `{}`, not a `{FORMAT}`",
+                description.format
+            )));
+        }
+        state::require_same(path, "topology", &description.topology, topology)?;
+        state::require_same(path, "config", &description.config, &config)?;
+        state::require_same(path, "seed", &description.seed, &seed.value())?;
+        let named = |e: Error| fault(e.to_string());
+        let parameters = Parameters::new(topology, state::take(&mut tensors, "network"))
+            .map_err(|e| named(e.into()))?;
+        let mut trainer = Self::new(&Ann::new(topology.clone(), parameters), config, seed)?;
+        trainer
+            .optimiser
+            .restore(state::take(&mut tensors, "optimiser"))
+            .map_err(named)?;
+        if let Some(name) = tensors.keys().next() {
+            return Err(fault(format!(
+                "tensor `{name}` does not belong to a training"
+            )));
+        }
+        trainer.history = description.history;
+        Ok(trainer)
+    }
+
+    /// Writes weights, running statistics, moments, epoch, settings and log to one file, whole or not at all.
+    ///
+    /// # Errors
+    /// After an epoch that did not end (its state cannot be resumed); whatever the file system answers.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        self.between_epochs()?;
+        let mut tensors = std::collections::BTreeMap::new();
+        state::put(
+            &mut tensors,
+            "network",
+            self.ann.parameters().tensors().clone(),
+        );
+        state::put(&mut tensors, "optimiser", self.optimiser.state()?);
+        let description = Description {
+            format: FORMAT.into(),
+            seed: self.seed.value(),
+            topology: self.ann.topology().clone(),
+            config: self.config.clone(),
+            history: self.history.clone(),
+        };
+        Ok(checkpoint::save(path, &tensors, &description)?)
+    }
+
+    /// Whether every epoch is done.
+    pub fn is_finished(&self) -> bool {
+        self.history.len() >= self.config.epochs
+    }
+
+    /// Epochs done.
+    pub fn epochs_done(&self) -> usize {
+        self.history.len()
+    }
+
+    /// The log of each epoch done, those before a resumption included.
+    pub fn history(&self) -> &[EpochLog] {
+        &self.history
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &TrainConfig {
+        &self.config
+    }
+
+    /// The network in training; later epochs change it. [`Ann::frozen`] makes a copy that stays.
+    pub fn ann(&self) -> &Ann {
+        &self.ann
+    }
+
+    /// One pass over `images` u8 `[N, C, H, W]` with `labels` u32 `[N]` in a random order, then the accuracy on
+    /// `validation` (images u8 or f32, labels), if any. Tells `watch` of every batch, with the mean loss so far.
+    ///
+    /// The last batch may be smaller. A last batch of one image is left out where there is batch norm, which cannot
+    /// tell a mean from it.
+    ///
+    /// # Errors
+    /// Images or labels that do not fit the network; [`Error::Diverged`] when the loss or the weights leave the finite
+    /// numbers; `Interrupted` when `watch` stops the work. After either the trainer is of no further use: resume from
+    /// the file saved last.
+    pub fn epoch(
+        &mut self,
+        images: &Tensor,
+        labels: &Tensor,
+        validation: Option<(&Tensor, &Tensor)>,
+        watch: &mut Watch,
+    ) -> Result<EpochLog> {
+        self.between_epochs()?;
+        if self.is_finished() {
+            return Err(Error::argument(
+                "epoch",
+                format!("all {} epochs are done", self.config.epochs),
+            ));
+        }
+        let labels = self.check_data(images, labels)?;
+        self.within_epoch = true;
+        let epoch = self.epochs_done() + 1;
+        let label = format!("epoch {epoch}/{}", self.config.epochs);
+        let (loss, train_accuracy, learning_rate) = with_pixels(images, |pixels, _| {
+            self.steps(pixels, &labels, epoch, &label, watch)
+        })?;
+        let validation_accuracy = match validation {
+            Some((images, labels)) => {
+                let unit = format!("{label}, validation image");
+                let logits = evaluate::watched(&self.ann, images, self.config.batch, &unit, watch)?;
+                Some(loss::accuracy(&logits, labels)?)
+            }
+            None => None,
+        };
+        let log = EpochLog {
+            epoch,
+            loss,
+            train_accuracy,
+            learning_rate,
+            validation_accuracy,
+        };
+        self.history.push(log.clone());
+        self.within_epoch = false;
+        Ok(log)
+    }
+
+    fn between_epochs(&self) -> Result<()> {
+        if self.within_epoch {
+            let message = "the last epoch did not end; resume from the file saved before it";
+            return Err(Error::argument("trainer", message));
+        }
+        Ok(())
+    }
+
+    fn check_data(&self, images: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
+        let [c, h, w] = self.ann.topology().input();
+        let n = match *images.dims() {
+            [n, ic, ih, iw]
+                if n > 0 && [ic, ih, iw] == [c, h, w] && images.dtype() == DType::U8 =>
+            {
+                n
+            }
+            ref dims => {
+                let message = format!(
+                    "needs u8 [N, {c}, {h}, {w}], N at least 1, got {:?} {dims:?}",
+                    images.dtype()
+                );
+                return Err(Error::argument("images", message));
+            }
+        };
+        if labels.dims() != [n] || labels.dtype() != DType::U32 {
+            let message = format!(
+                "needs u32 [{n}], got {:?} {:?}",
+                labels.dtype(),
+                labels.dims()
+            );
+            return Err(Error::argument("labels", message));
+        }
+        let labels: Vec<u32> = labels.to_vec1()?;
+        let classes = self.ann.topology().classes();
+        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
+            let message = format!(
+                "label {} of image {row} is not below {classes}",
+                labels[row]
+            );
+            return Err(Error::argument("labels", message));
+        }
+        if n == 1 && self.has_batch_norm() {
+            return Err(Error::argument(
+                "images",
+                "batch norm needs at least 2 images",
+            ));
+        }
+        Ok(labels)
+    }
+
+    fn has_batch_norm(&self) -> bool {
+        self.ann
+            .topology()
+            .layers()
+            .iter()
+            .any(|layer| matches!(layer, Layer::BatchNorm { .. }))
+    }
+
+    /// All steps of an epoch: mean loss, accuracy, last learning rate.
+    fn steps(
+        &mut self,
+        pixels: &[u8],
+        labels: &[u32],
+        epoch: usize,
+        label: &str,
+        watch: &mut Watch,
+    ) -> Result<(f64, f64, f64)> {
+        let place = epoch as u64 - 1;
+        let order = self
+            .seed
+            .derive("shuffle")
+            .index(place)
+            .stream()
+            .permutation(labels.len());
+        let (augment_seed, dropout_seed) = (
+            self.seed.derive("augment").index(place),
+            self.seed.derive("dropout").index(place),
+        );
+        let mut batches: Vec<&[u32]> = order.chunks(self.config.batch).collect();
+        if self.has_batch_norm() && self.config.batch > 1 {
+            batches.retain(|batch| batch.len() > 1);
+        }
+        let unit = format!("{label}, batch");
+        let shape = self.ann.topology().input();
+        let device = self.ann.parameters().device();
+        let (mut seen, mut total_loss, mut correct, mut learning_rate) = (0, 0.0, 0, 0.0);
+        for (step, batch) in batches.iter().enumerate() {
+            let rows: Vec<usize> = batch.iter().map(|&row| row as usize).collect();
+            let ids: Vec<u64> = batch.iter().map(|&row| u64::from(row)).collect();
+            let input = self
+                .config
+                .augment
+                .gather(pixels, shape, &rows, &ids, augment_seed)?
+                .to_device(&device)?;
+            let batch_labels: Vec<u32> = rows.iter().map(|&row| labels[row]).collect();
+            let batch_labels = Tensor::from_vec(batch_labels, rows.len(), &Device::Cpu)?;
+
+            let mode = Mode::Training {
+                seed: dropout_seed,
+                ids: &ids,
+            };
+            let trace = self.ann.forward_with_statistics(&input, mode)?;
+            let loss =
+                loss::cross_entropy(&trace.logits, &batch_labels, self.config.label_smoothing)?;
+            let value = f64::from(loss.to_scalar::<f32>()?);
+            let diverged = |loss| Error::Diverged {
+                epoch,
+                step: step + 1,
+                loss,
+            };
+            if !value.is_finite() {
+                return Err(diverged(value));
+            }
+            let gradients = loss.backward()?;
+            let steps = batches.len() as u64;
+            let progress = (
+                place * steps + step as u64,
+                self.config.epochs as u64 * steps,
+            );
+            learning_rate =
+                self.config.learning_rate * self.config.schedule.at_step(progress.0, progress.1);
+            let scale = match self.config.gradient_clip {
+                Some(limit) => self.optimiser.clip_scale(&gradients, limit)?,
+                None => 1.0,
+            };
+            self.optimiser
+                .step_scaled(&gradients, learning_rate, scale)?;
+            self.update_running_statistics(&trace)?;
+
+            correct += loss::correct(&trace.logits.to_device(&Device::Cpu)?, &batch_labels)?;
+            seen += rows.len();
+            total_loss += value * rows.len() as f64;
+            let note = format!("loss {:.4}", total_loss / seen as f64);
+            progress::report(
+                watch,
+                unit.as_str(),
+                step as u64 + 1,
+                batches.len() as u64,
+                note,
+            )?;
+            if step + 1 == batches.len() {
+                // the loss tells of the weights before the step; these are the ones that would be kept
+                Parameters::new(
+                    self.ann.topology(),
+                    self.ann.detached().parameters().tensors().clone(),
+                )
+                .map_err(|_| diverged(f64::NAN))?;
+            }
+        }
+        Ok((
+            total_loss / seen as f64,
+            correct as f64 / seen as f64,
+            learning_rate,
+        ))
+    }
+
+    /// `running = (1 - momentum) running + momentum batch`, with the unbiased variance of the batch.
+    fn update_running_statistics(&mut self, trace: &Trace) -> Result<()> {
+        let momentum = self.config.batch_norm_momentum;
+        let shapes = self.ann.topology().shapes();
+        let n = trace.logits.dim(0)?;
+        for (&layer, statistics) in &trace.batch_statistics {
+            let count = (n * shapes[layer][1..].iter().product::<usize>()) as f64;
+            let unbiased = count / (count - 1.0).max(1.0);
+            for (name, batch, factor) in [
+                ("running_mean", &statistics.mean, momentum),
+                ("running_var", &statistics.variance, momentum * unbiased),
+            ] {
+                let parameters = self.ann.parameters_mut();
+                let running = parameters.get(layer, name).ok_or_else(|| {
+                    Error::argument("batch_norm", format!("layer {layer} has no `{name}`"))
+                })?;
+                let updated = ((running * (1.0 - momentum))? + (batch * factor)?)?;
+                parameters.replace(layer, name, updated)?;
+            }
+        }
+        Ok(())
+    }
+}
