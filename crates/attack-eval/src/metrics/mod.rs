@@ -1,0 +1,13 @@
+//! What a reconstruction gives away, measured with a judge: a network of another architecture trained on the real data.
+
+pub mod features;
+pub mod fid;
+pub mod judged;
+pub mod nearest;
+pub mod ssim;
+
+pub use features::Features;
+pub use fid::{Anchored, frechet_distance};
+pub use judged::{Judged, judge};
+pub use nearest::{Nearest, nearest};
+pub use ssim::ssim;
