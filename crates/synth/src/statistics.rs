@@ -1,0 +1,54 @@
+//! The batch-norm statistics loss.
+
+use ann::{Ann, Trace};
+use candle_core::Tensor;
+use snn_core::Layer;
+
+use crate::{Error, Result};
+
+/// Keeps the square root's gradient finite where a batch meets the running statistics exactly.
+const ROOT_FLOOR: f64 = 1e-12;
+
+/// Whether the network has a batch norm to compare with.
+pub(crate) fn has_batch_norm(ann: &Ann) -> bool {
+    ann.topology()
+        .layers()
+        .iter()
+        .any(|layer| matches!(layer, Layer::BatchNorm { .. }))
+}
+
+/// `sum over batch-norm layers of ||mean - running mean|| + ||variance - running variance||`, means and (biased)
+/// variances over the batch and the sides of the layer's input (Yin et al., "Dreaming to distill: data-free knowledge
+/// transfer via DeepInversion", CVPR 2020). A scalar, differentiable in the images.
+pub(crate) fn distance(ann: &Ann, trace: &Trace) -> Result<Tensor> {
+    let running = |layer: usize, name: &str| {
+        ann.parameters().get(layer, name).ok_or_else(|| {
+            Error::argument(
+                "batch_norm_statistics",
+                format!("layer {layer} has no `{name}`"),
+            )
+        })
+    };
+    let mut sum: Option<Tensor> = None;
+    for (&layer, x) in &trace.batch_norm_inputs {
+        let flat = x.transpose(0, 1)?.flatten_from(1)?;
+        let mean = flat.mean(1)?;
+        let variance = flat.broadcast_sub(&mean.unsqueeze(1)?)?.sqr()?.mean(1)?;
+        for (found, expected) in [
+            (mean, running(layer, "running_mean")?),
+            (variance, running(layer, "running_var")?),
+        ] {
+            let norm = ((found - expected)?.sqr()?.sum_all()? + ROOT_FLOOR)?.sqrt()?;
+            sum = Some(match sum {
+                Some(so_far) => (so_far + norm)?,
+                None => norm,
+            });
+        }
+    }
+    sum.ok_or_else(|| {
+        Error::argument(
+            "batch_norm_statistics",
+            "the network has no batch norm; set it to 0",
+        )
+    })
+}
