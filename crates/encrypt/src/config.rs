@@ -1,0 +1,86 @@
+//! Settings of the encryption.
+
+use ann::{OptimiserConfig, Schedule};
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Result};
+
+/// How a converted network is trained on in spikes. The paper gives the loss and the optimiser; its constants are not
+/// known, so the defaults are ours.
+///
+/// `learning_rate` and `epochs` decide how far the weights move, and with that what an attacker finds in them: they are
+/// privacy settings, to be swept against accuracy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EncryptConfig {
+    /// Steps T of the window that is trained. Memory grows with it. Default 16.
+    pub timesteps: usize,
+    /// Passes over the synthetic set. Default 20.
+    pub epochs: usize,
+    /// Images per step of the optimiser. Default 32.
+    pub batch: usize,
+    /// Images per pass through the network, at most `batch`: gradients are summed over the pieces of a batch, which saves
+    /// memory and changes the result by rounding alone. Default none: the whole batch.
+    pub micro_batch: Option<usize>,
+    /// Learning rate before the schedule. Default 1e-4.
+    pub learning_rate: f64,
+    /// Share m of the distillation in the loss, in [0, 1]; the rest is cross-entropy with the soft targets. Default 0.7.
+    pub distillation_weight: f64,
+    /// Temperature t of the distillation. Default 2.
+    pub distillation_temperature: f64,
+    /// Update rule. Default Adam.
+    pub optimiser: OptimiserConfig,
+    /// Learning rate over the training. Default constant.
+    pub schedule: Schedule,
+}
+
+impl Default for EncryptConfig {
+    fn default() -> Self {
+        Self {
+            timesteps: 16,
+            epochs: 20,
+            batch: 32,
+            micro_batch: None,
+            learning_rate: 1e-4,
+            distillation_weight: 0.7,
+            distillation_temperature: 2.0,
+            optimiser: OptimiserConfig::adam(),
+            schedule: Schedule::Constant {},
+        }
+    }
+}
+
+impl EncryptConfig {
+    /// Refuses values outside their domains.
+    ///
+    /// # Errors
+    /// The first setting outside its domain, by name.
+    pub fn check(&self) -> Result<()> {
+        for (name, value) in [
+            ("timesteps", self.timesteps),
+            ("epochs", self.epochs),
+            ("batch", self.batch),
+            ("micro_batch", self.micro_batch.unwrap_or(1)),
+        ] {
+            if value == 0 {
+                return Err(Error::argument(name, "must be at least 1, got 0"));
+            }
+        }
+        for (name, value) in [
+            ("learning_rate", self.learning_rate),
+            ("distillation_temperature", self.distillation_temperature),
+        ] {
+            if !(value.is_finite() && value > 0.0) {
+                let message = format!("must be positive, got {value}");
+                return Err(Error::argument(name, message));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.distillation_weight) {
+            let message = format!("must be in [0, 1], got {}", self.distillation_weight);
+            return Err(Error::argument("distillation_weight", message));
+        }
+        self.optimiser.check()?;
+        self.schedule.check()?;
+        Ok(())
+    }
+}

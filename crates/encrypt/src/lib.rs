@@ -1,0 +1,14 @@
+#![doc = include_str!("../README.md")]
+
+mod config;
+mod digest;
+mod drift;
+mod encryption;
+mod error;
+mod loss;
+
+pub use config::EncryptConfig;
+pub use drift::LayerDrift;
+pub use encryption::{EncryptLog, Encryption};
+pub use error::{Error, Result};
+pub use loss::{Loss, encryption_loss};
