@@ -1,0 +1,137 @@
+//! How a conversion is asked for.
+
+use serde::{Deserialize, Serialize};
+use snn_core::encode::Encoder;
+use snn_core::neuron::NeuronSettings;
+
+use crate::{Error, Result};
+
+/// Where thresholds come from.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "rule", rename_all = "snake_case", deny_unknown_fields)]
+pub enum ThresholdRule {
+    /// The paper's: per layer, `scale` times the largest weighted input current (bias included) over the calibration
+    /// images and all calibration steps, with the thresholds of the earlier layers already set.
+    MaxCurrent {
+        /// Factor on the largest current; the paper's is 1.
+        #[serde(default = "one")]
+        scale: f64,
+    },
+    /// A percentile of the source network's activations on the calibration images, over all values after the ReLU,
+    /// zeros included, interpolated linearly between ranks (as numpy does).
+    Percentile {
+        /// In [50, 100]; 100 is the maximum.
+        percentile: f64,
+        /// One threshold per layer or per channel.
+        granularity: Granularity,
+    },
+    /// From batch-norm statistics, without any image: `beta + deviations * |gamma|` per channel.
+    BatchNorm {
+        /// Number of standard deviations above the mean; about 3.
+        deviations: f64,
+    },
+}
+
+/// How many thresholds a layer gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Granularity {
+    /// One for the whole layer.
+    Layer,
+    /// One per channel (per neuron after a linear layer).
+    Channel,
+}
+
+/// A conversion. The default is the paper's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ConvertConfig {
+    /// Where thresholds come from.
+    pub thresholds: ThresholdRule,
+    /// How images enter the spiking network.
+    pub encoder: Encoder,
+    /// Membrane before the first step as a share of the threshold, in [0, 1): 0 is the paper's, 0.5 makes rates round
+    /// instead of floor.
+    pub initial_membrane: f64,
+    /// Dynamics of the populations.
+    pub neuron: NeuronSettings,
+    /// Steps per image in [`ThresholdRule::MaxCurrent`], and of the report.
+    pub calibration_timesteps: usize,
+    /// Images at a time.
+    pub batch: usize,
+    /// How many of the calibration images the report is measured on, from the first on; 0 leaves thresholds alone in
+    /// the report.
+    pub report_images: usize,
+}
+
+impl Default for ConvertConfig {
+    fn default() -> Self {
+        Self {
+            thresholds: ThresholdRule::MaxCurrent { scale: one() },
+            encoder: Encoder::Poisson,
+            initial_membrane: 0.0,
+            neuron: NeuronSettings::default(),
+            calibration_timesteps: 100,
+            batch: 32,
+            report_images: 64,
+        }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+impl ConvertConfig {
+    /// Whether the thresholds need calibration images.
+    pub fn needs_images(&self) -> bool {
+        !matches!(self.thresholds, ThresholdRule::BatchNorm { .. })
+    }
+
+    /// Refuses values outside their domain, by field.
+    pub fn check(&self) -> Result<()> {
+        match self.thresholds {
+            ThresholdRule::MaxCurrent { scale } if !(scale.is_finite() && scale > 0.0) => {
+                return Err(Error::argument(
+                    "thresholds.scale",
+                    format!("must be positive, got {scale}"),
+                ));
+            }
+            ThresholdRule::Percentile { percentile, .. }
+                if !(50.0..=100.0).contains(&percentile) =>
+            {
+                return Err(Error::argument(
+                    "thresholds.percentile",
+                    format!("must be in [50, 100], got {percentile}"),
+                ));
+            }
+            ThresholdRule::BatchNorm { deviations }
+                if !(deviations.is_finite() && deviations > 0.0) =>
+            {
+                return Err(Error::argument(
+                    "thresholds.deviations",
+                    format!("must be positive, got {deviations}"),
+                ));
+            }
+            _ => {}
+        }
+        if !(0.0..1.0).contains(&self.initial_membrane) {
+            return Err(Error::argument(
+                "initial_membrane",
+                format!(
+                    "must be in [0, 1) thresholds, got {}",
+                    self.initial_membrane
+                ),
+            ));
+        }
+        for (name, value) in [
+            ("calibration_timesteps", self.calibration_timesteps),
+            ("batch", self.batch),
+        ] {
+            if value == 0 {
+                return Err(Error::argument(name, "must be at least 1"));
+            }
+        }
+        Ok(self.neuron.check()?)
+    }
+}
