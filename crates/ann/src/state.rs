@@ -33,15 +33,20 @@ pub fn take(all: &mut BTreeMap<String, Tensor>, part: &str) -> BTreeMap<String, 
         .collect()
 }
 
-/// Holds the settings in a state file against those asked for.
+/// Holds the settings read from a state file, `stored`, against those `asked` for.
 ///
 /// # Errors
 /// The file, the first setting that differs (such as `config.optimiser.momentum`), and both values.
 pub fn require_same<T: Serialize>(path: &Path, name: &str, stored: &T, asked: &T) -> Result<()> {
-    let value = |settings: &T| {
-        serde_json::to_value(settings).map_err(|e| Error::argument("settings", e.to_string()))
+    // by way of text, as the stored ones came: reading a number may change its last bit
+    let value = |settings: &T| -> Result<Value> {
+        let text = serde_json::to_string(settings);
+        text.and_then(|text| serde_json::from_str(&text))
+            .map_err(|e| Error::argument("settings", e.to_string()))
     };
-    match difference(name, &value(stored)?, &value(asked)?) {
+    let stored =
+        serde_json::to_value(stored).map_err(|e| Error::argument("settings", e.to_string()))?;
+    match difference(name, &stored, &value(asked)?) {
         None => Ok(()),
         Some((field, stored, asked)) => {
             let message = format!(

@@ -23,7 +23,7 @@ use crate::{Ann, Error, Mode, Optimiser, Result, evaluate, loss, state};
 
 pub use config::TrainConfig;
 
-/// What one epoch gave.
+/// What one epoch gave; numbers are rounded to 9 digits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochLog {
@@ -212,10 +212,10 @@ impl Trainer {
         };
         let log = EpochLog {
             epoch,
-            loss,
-            train_accuracy,
-            learning_rate,
-            validation_accuracy,
+            loss: rounded(loss),
+            train_accuracy: rounded(train_accuracy),
+            learning_rate: rounded(learning_rate),
+            validation_accuracy: validation_accuracy.map(rounded),
         };
         self.history.push(log.clone());
         self.within_epoch = false;
@@ -400,4 +400,10 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// Nine significant digits: enough to read, and few enough that JSON gives back the same number, so that the state of a
+/// resumed training has the same bytes.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.8e}").parse().unwrap_or(value)
 }
