@@ -20,8 +20,13 @@ const KEY: &str = "private-snn";
 ///
 /// # Errors
 /// Whatever the file system answers (a full disk, no permission), with the path.
-pub fn save<D: Serialize>(path: &Path, tensors: &BTreeMap<String, Tensor>, description: &D) -> Result<()> {
-    let text = serde_json::to_string(description).map_err(|e| fault(path, format!("description cannot be written: {e}")))?;
+pub fn save<D: Serialize>(
+    path: &Path,
+    tensors: &BTreeMap<String, Tensor>,
+    description: &D,
+) -> Result<()> {
+    let text = serde_json::to_string(description)
+        .map_err(|e| fault(path, format!("description cannot be written: {e}")))?;
     let on_cpu = tensors
         .iter()
         .map(|(name, tensor)| Ok((name.clone(), tensor.to_device(&Device::Cpu)?.contiguous()?)))
@@ -40,7 +45,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         path: path.to_path_buf(),
         source,
     };
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(io)?;
     let mut file = tempfile::Builder::new()
         .prefix(".partial-")
@@ -57,22 +65,37 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
 ///
 /// # Errors
 /// No such file; not a safetensors file, or cut short; no description of this project; a description of another kind.
-pub fn load<D: DeserializeOwned>(path: &Path, device: &Device) -> Result<(BTreeMap<String, Tensor>, D)> {
+pub fn load<D: DeserializeOwned>(
+    path: &Path,
+    device: &Device,
+) -> Result<(BTreeMap<String, Tensor>, D)> {
     let bytes = std::fs::read(path).map_err(|source| Error::Io {
         path: path.to_path_buf(),
         source,
     })?;
     let broken = |e: safetensors::SafeTensorError| {
-        fault(path, format!("is not a whole safetensors file ({e}); delete it to have it made again"))
+        fault(
+            path,
+            format!("is not a whole safetensors file ({e}); delete it to have it made again"),
+        )
     };
     let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(broken)?;
     let text = metadata
         .metadata()
         .as_ref()
         .and_then(|map| map.get(KEY))
-        .ok_or_else(|| fault(path, format!("has no `{KEY}` description; it was not written by private-snn")))?;
-    let description =
-        serde_json::from_str(text).map_err(|e| fault(path, format!("describes something else than what is asked for: {e}")))?;
+        .ok_or_else(|| {
+            fault(
+                path,
+                format!("has no `{KEY}` description; it was not written by private-snn"),
+            )
+        })?;
+    let description = serde_json::from_str(text).map_err(|e| {
+        fault(
+            path,
+            format!("describes something else than what is asked for: {e}"),
+        )
+    })?;
     SafeTensors::deserialize(&bytes).map_err(broken)?;
     let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
     Ok((tensors.into_iter().collect(), description))

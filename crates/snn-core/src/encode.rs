@@ -26,30 +26,42 @@ pub enum Encoder {
 ///
 /// # Errors
 /// A number of ids other than N; no images; no steps.
-pub fn poisson(images: &Tensor, ids: &[u64], first_step: usize, steps: usize, seed: Seed) -> Result<Tensor> {
+pub fn poisson(
+    images: &Tensor,
+    ids: &[u64],
+    first_step: usize,
+    steps: usize,
+    seed: Seed,
+) -> Result<Tensor> {
     let n = images.dim(0)?;
     if ids.len() != n || n == 0 || steps == 0 {
         return Err(Error::argument(
             "poisson",
-            format!("{n} images, {} sample ids and {steps} steps: needs as many ids as images, and at least one of each", ids.len()),
+            format!(
+                "{n} images, {} sample ids and {steps} steps: needs as many ids as images, and at least one of each",
+                ids.len()
+            ),
         ));
     }
     let pixels = images.elem_count() / n;
     let values: Vec<f32> = images.flatten_all()?.to_vec1()?;
     let mut spikes = vec![0f32; steps * n * pixels];
-    spikes.par_chunks_mut(pixels).enumerate().for_each(|(row, out)| {
-        let (t, sample) = ((first_step + row / n) as u32, row % n);
-        let image = &values[sample * pixels..][..pixels];
-        let id = ids[sample];
-        for (block, (out, x)) in out.chunks_mut(4).zip(image.chunks(4)).enumerate() {
-            let words = seed.words([block as u32, t, id as u32, (id >> 32) as u32]);
-            for ((s, &x), word) in out.iter_mut().zip(x).zip(words) {
-                if unit(word) <= x.abs() && x != 0.0 {
-                    *s = x.signum();
+    spikes
+        .par_chunks_mut(pixels)
+        .enumerate()
+        .for_each(|(row, out)| {
+            let (t, sample) = ((first_step + row / n) as u32, row % n);
+            let image = &values[sample * pixels..][..pixels];
+            let id = ids[sample];
+            for (block, (out, x)) in out.chunks_mut(4).zip(image.chunks(4)).enumerate() {
+                let words = seed.words([block as u32, t, id as u32, (id >> 32) as u32]);
+                for ((s, &x), word) in out.iter_mut().zip(x).zip(words) {
+                    if unit(word) <= x.abs() && x != 0.0 {
+                        *s = x.signum();
+                    }
                 }
             }
-        }
-    });
+        });
     let mut shape = vec![steps];
     shape.extend_from_slice(images.dims());
     Ok(Tensor::from_vec(spikes, shape, images.device())?)
@@ -57,7 +69,13 @@ pub fn poisson(images: &Tensor, ids: &[u64], first_step: usize, steps: usize, se
 
 /// Signed Poisson spikes as a function that lets the gradient through: forward as [`poisson`], backward the identity
 /// per step (straight-through estimator), so that the gradient of the image is the sum over time.
-pub fn poisson_straight_through(images: &Tensor, ids: &[u64], first_step: usize, steps: usize, seed: Seed) -> Result<Tensor> {
+pub fn poisson_straight_through(
+    images: &Tensor,
+    ids: &[u64],
+    first_step: usize,
+    steps: usize,
+    seed: Seed,
+) -> Result<Tensor> {
     let spikes = poisson(&images.detach(), ids, first_step, steps, seed)?;
     let through = images.unsqueeze(0)?.broadcast_as(spikes.shape())?;
     Ok((&through + (spikes - &through)?.detach())?)

@@ -112,7 +112,10 @@ impl SpikingNetwork {
         if !(0.0..1.0).contains(&settings.initial_membrane) {
             return Err(Error::argument(
                 "initial_membrane",
-                format!("must be in [0, 1) thresholds, got {}", settings.initial_membrane),
+                format!(
+                    "must be in [0, 1) thresholds, got {}",
+                    settings.initial_membrane
+                ),
             ));
         }
         if !(settings.readout_scale.is_finite() && settings.readout_scale > 0.0) {
@@ -129,13 +132,23 @@ impl SpikingNetwork {
                 message,
             };
             match layer {
-                Layer::BatchNorm { .. } => return Err(fail("must be folded into the weights before it".into())),
-                Layer::MaxPool2d { .. } => return Err(fail("has no spiking counterpart; use average pooling".into())),
+                Layer::BatchNorm { .. } => {
+                    return Err(fail("must be folded into the weights before it".into()));
+                }
+                Layer::MaxPool2d { .. } => {
+                    return Err(fail(
+                        "has no spiking counterpart; use average pooling".into(),
+                    ));
+                }
                 Layer::Activation { function } if *function != crate::ActivationFunction::Relu => {
-                    return Err(fail(format!("{function:?} has no spiking counterpart; use ReLU")));
+                    return Err(fail(format!(
+                        "{function:?} has no spiking counterpart; use ReLU"
+                    )));
                 }
                 Layer::Activation { .. } => {
-                    let threshold = thresholds.get(&index).ok_or_else(|| fail("has no threshold".into()))?;
+                    let threshold = thresholds
+                        .get(&index)
+                        .ok_or_else(|| fail("has no threshold".into()))?;
                     if threshold.dims() != [1] && threshold.dims() != [shapes[index][0]] {
                         return Err(fail(format!(
                             "threshold must be [1] or [{}], got {:?}",
@@ -151,8 +164,14 @@ impl SpikingNetwork {
                 _ => {}
             }
         }
-        if let Some(index) = thresholds.keys().find(|i| !topology.activations().contains(i)) {
-            return Err(Error::argument("thresholds", format!("layer {index} is not an activation")));
+        if let Some(index) = thresholds
+            .keys()
+            .find(|i| !topology.activations().contains(i))
+        {
+            return Err(Error::argument(
+                "thresholds",
+                format!("layer {index} is not an activation"),
+            ));
         }
         Ok(Self {
             topology,
@@ -217,26 +236,48 @@ impl SpikingNetwork {
     ///
     /// # Errors
     /// Images of another shape than the topology's, no images, no steps.
-    pub fn advance(&self, batch: Batch, mode: Mode, steps: usize, state: &State) -> Result<(Stretch, State)> {
+    pub fn advance(
+        &self,
+        batch: Batch,
+        mode: Mode,
+        steps: usize,
+        state: &State,
+    ) -> Result<(Stretch, State)> {
         let [c, h, w] = self.topology.input();
         let n = match *batch.images.dims() {
             [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => n,
             ref dims => {
-                return Err(Error::argument("images", format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}")));
+                return Err(Error::argument(
+                    "images",
+                    format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}"),
+                ));
             }
         };
         if steps == 0 || batch.ids.len() != n {
             return Err(Error::argument(
                 "batch",
-                format!("needs at least one step and an id per image, got {steps} steps and {} ids for {n} images", batch.ids.len()),
+                format!(
+                    "needs at least one step and an id per image, got {steps} steps and {} ids for {n} images",
+                    batch.ids.len()
+                ),
             ));
         }
         let input = match self.settings.encoder {
             Encoder::Direct => batch.images.unsqueeze(0)?,
-            Encoder::Poisson if batch.images.track_op() => {
-                encode::poisson_straight_through(batch.images, batch.ids, state.step, steps, batch.seed.derive("coder"))?
-            }
-            Encoder::Poisson => encode::poisson(batch.images, batch.ids, state.step, steps, batch.seed.derive("coder"))?,
+            Encoder::Poisson if batch.images.track_op() => encode::poisson_straight_through(
+                batch.images,
+                batch.ids,
+                state.step,
+                steps,
+                batch.seed.derive("coder"),
+            )?,
+            Encoder::Poisson => encode::poisson(
+                batch.images,
+                batch.ids,
+                state.step,
+                steps,
+                batch.seed.derive("coder"),
+            )?,
         };
         let mut x = input.clone();
         let mut spikes = BTreeMap::new();
@@ -254,7 +295,8 @@ impl SpikingNetwork {
                         Some(membrane) => membrane.clone(),
                         None => self.initial_membrane(threshold, &currents.dims()[1..])?,
                     };
-                    let scan = neuron::scan(&currents, threshold, &membrane, &self.settings.neuron)?;
+                    let scan =
+                        neuron::scan(&currents, threshold, &membrane, &self.settings.neuron)?;
                     next.membranes.insert(index, scan.membrane);
                     spikes.insert(index, scan.spikes.clone());
                     scan.spikes
@@ -263,7 +305,13 @@ impl SpikingNetwork {
                     Mode::Inference => x,
                     Mode::Training => {
                         let seed = batch.seed.derive("dropout").index(index as u64);
-                        let mask = dropout::mask(batch.ids, &x.dims()[2..], *probability, seed, x.device())?;
+                        let mask = dropout::mask(
+                            batch.ids,
+                            &x.dims()[2..],
+                            *probability,
+                            seed,
+                            x.device(),
+                        )?;
                         x.broadcast_mul(&mask.unsqueeze(0)?)?
                     }
                 },
@@ -282,10 +330,20 @@ impl SpikingNetwork {
         let (t, n) = (x.dim(0)?, x.dim(1)?);
         let folded = x.flatten(0, 1)?;
         let y = match *layer {
-            Layer::Conv2d { stride, padding, .. } => {
-                ops::conv2d::conv2d(&folded, self.parameters.weight(index)?, self.parameters.bias(index), stride, padding)?
-            }
-            Layer::Linear { .. } => ops::linear::linear(&folded, self.parameters.weight(index)?, self.parameters.bias(index))?,
+            Layer::Conv2d {
+                stride, padding, ..
+            } => ops::conv2d::conv2d(
+                &folded,
+                self.parameters.weight(index)?,
+                self.parameters.bias(index),
+                stride,
+                padding,
+            )?,
+            Layer::Linear { .. } => ops::linear::linear(
+                &folded,
+                self.parameters.weight(index)?,
+                self.parameters.bias(index),
+            )?,
             Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&folded, kernel)?,
             Layer::Flatten => folded.flatten_from(1)?,
             _ => unreachable!("refused by SpikingNetwork::new or handled by the caller"),
@@ -316,7 +374,10 @@ impl SpikingNetwork {
     pub fn run(&self, batch: Batch, timesteps: usize, chunk: usize) -> Result<Run> {
         let network = self.frozen_view();
         let images = batch.images.detach();
-        let batch = Batch { images: &images, ..batch };
+        let batch = Batch {
+            images: &images,
+            ..batch
+        };
         let mut state = State::default();
         let mut currents = Vec::new();
         let mut spikes: BTreeMap<usize, Tensor> = BTreeMap::new();
@@ -403,7 +464,12 @@ impl SpikingNetwork {
         }
         let whole = || {
             let parameters = Parameters::new(&description.topology, tensors)?;
-            Self::new(description.topology.clone(), parameters, thresholds, description.settings)
+            Self::new(
+                description.topology.clone(),
+                parameters,
+                thresholds,
+                description.settings,
+            )
         };
         whole().map_err(|e| checkpoint::fault(path, e.to_string()))
     }

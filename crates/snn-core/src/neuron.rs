@@ -94,7 +94,12 @@ pub struct Scan {
 /// # Errors
 /// Shapes that do not fit, `T = 0`, settings out of range. Thresholds are taken as they are: see
 /// [`crate::SpikingNetwork::new`] for their check.
-pub fn scan(currents: &Tensor, threshold: &Tensor, membrane: &Tensor, settings: &NeuronSettings) -> Result<Scan> {
+pub fn scan(
+    currents: &Tensor,
+    threshold: &Tensor,
+    membrane: &Tensor,
+    settings: &NeuronSettings,
+) -> Result<Scan> {
     settings.check()?;
     let dims = currents.dims();
     if dims.len() < 3 || dims[0] == 0 {
@@ -106,7 +111,11 @@ pub fn scan(currents: &Tensor, threshold: &Tensor, membrane: &Tensor, settings: 
     if membrane.dims() != &dims[1..] {
         return Err(Error::argument(
             "membrane",
-            format!("needs {:?} to go with currents {dims:?}, got {:?}", &dims[1..], membrane.dims()),
+            format!(
+                "needs {:?} to go with currents {dims:?}, got {:?}",
+                &dims[1..],
+                membrane.dims()
+            ),
         ));
     }
     if threshold.dims() != [1] && threshold.dims() != [dims[2]] {

@@ -20,10 +20,17 @@ impl Parameters {
     pub fn new(topology: &Topology, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let expected = topology.tensor_shapes();
         let layer_error = |name: &str, message: String| {
-            let index = name.split('.').next().and_then(|i| i.parse::<usize>().ok()).unwrap_or(0);
+            let index = name
+                .split('.')
+                .next()
+                .and_then(|i| i.parse::<usize>().ok())
+                .unwrap_or(0);
             Error::Layer {
                 index,
-                kind: topology.layers().get(index).map_or("unknown", |layer| layer.kind()),
+                kind: topology
+                    .layers()
+                    .get(index)
+                    .map_or("unknown", |layer| layer.kind()),
                 message,
             }
         };
@@ -34,13 +41,20 @@ impl Parameters {
             if tensor.dims() != shape.as_slice() || tensor.dtype() != DType::F32 {
                 return Err(layer_error(
                     name,
-                    format!("tensor `{name}` must be f32 {shape:?}, got {:?} {:?}", tensor.dtype(), tensor.dims()),
+                    format!(
+                        "tensor `{name}` must be f32 {shape:?}, got {:?} {:?}",
+                        tensor.dtype(),
+                        tensor.dims()
+                    ),
                 ));
             }
-            // any NaN or infinity makes the sum of x - x something else than zero
-            let residue = (tensor - tensor)?.sum_all()?.to_scalar::<f32>()?;
+            // a NaN or an infinity times zero is a NaN, which the sum keeps
+            let residue = (tensor * 0.0)?.sum_all()?.to_scalar::<f32>()?;
             if residue != 0.0 {
-                return Err(layer_error(name, format!("tensor `{name}` holds a value that is not finite")));
+                return Err(layer_error(
+                    name,
+                    format!("tensor `{name}` holds a value that is not finite"),
+                ));
             }
         }
         if tensors.len() != expected.len() {
@@ -48,7 +62,10 @@ impl Parameters {
                 .keys()
                 .find(|name| !expected.iter().any(|(e, _)| e == *name))
                 .expect("more tensors than expected, so one is unexpected");
-            return Err(layer_error(name, format!("tensor `{name}` does not belong to the topology")));
+            return Err(layer_error(
+                name,
+                format!("tensor `{name}` does not belong to the topology"),
+            ));
         }
         Ok(Self(tensors))
     }
@@ -98,12 +115,19 @@ impl Parameters {
 
     /// The same tensors outside any graph; memory is shared with the variables, if they are.
     pub fn detached(&self) -> Self {
-        Self(self.0.iter().map(|(name, tensor)| (name.clone(), tensor.detach())).collect())
+        Self(
+            self.0
+                .iter()
+                .map(|(name, tensor)| (name.clone(), tensor.detach()))
+                .collect(),
+        )
     }
 
     /// A copy that no graph and no variable refers to.
     pub fn frozen(&self) -> Result<Self> {
-        let copy = |(name, tensor): (&String, &Tensor)| -> Result<_> { Ok((name.clone(), tensor.detach().copy()?)) };
+        let copy = |(name, tensor): (&String, &Tensor)| -> Result<_> {
+            Ok((name.clone(), tensor.detach().copy()?))
+        };
         Ok(Self(self.0.iter().map(copy).collect::<Result<_>>()?))
     }
 
@@ -124,12 +148,17 @@ impl Parameters {
 
     /// The same tensors on another device.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
-        let moved = |(name, tensor): (&String, &Tensor)| -> Result<_> { Ok((name.clone(), tensor.to_device(device)?)) };
+        let moved = |(name, tensor): (&String, &Tensor)| -> Result<_> {
+            Ok((name.clone(), tensor.to_device(device)?))
+        };
         Ok(Self(self.0.iter().map(moved).collect::<Result<_>>()?))
     }
 
     /// The device of the tensors.
     pub fn device(&self) -> Device {
-        self.0.values().next().map_or(Device::Cpu, |tensor| tensor.device().clone())
+        self.0
+            .values()
+            .next()
+            .map_or(Device::Cpu, |tensor| tensor.device().clone())
     }
 }

@@ -33,7 +33,13 @@ pub fn silent(_: &Progress) -> Flow {
 }
 
 /// Tells the watcher, and turns its wish to stop into an error.
-pub fn report(watch: &mut Watch, unit: impl Into<String>, done: u64, total: u64, note: impl Into<String>) -> Result<()> {
+pub fn report(
+    watch: &mut Watch,
+    unit: impl Into<String>,
+    done: u64,
+    total: u64,
+    note: impl Into<String>,
+) -> Result<()> {
     let progress = Progress {
         unit: unit.into(),
         done,

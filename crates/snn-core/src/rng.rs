@@ -55,9 +55,9 @@ impl Seed {
     /// The seed for a named purpose.
     pub fn derive(self, purpose: &str) -> Self {
         // FNV-1a: short names to well-spread 64 bits; Philox does the mixing
-        let hash = purpose
-            .bytes()
-            .fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
+        let hash = purpose.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| {
+            (h ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        });
         self.child(hash, 1)
     }
 
@@ -102,7 +102,13 @@ impl Seed {
     }
 
     /// Normal f32 (Box-Muller) of any shape, in parallel.
-    pub fn normal(self, shape: &[usize], mean: f32, deviation: f32, device: &Device) -> Result<Tensor> {
+    pub fn normal(
+        self,
+        shape: &[usize],
+        mean: f32,
+        deviation: f32,
+        device: &Device,
+    ) -> Result<Tensor> {
         let values = self.generate(shape, |words| {
             let pair = |a: u32, b: u32| {
                 let (x, y) = gauss_pair(a, b);
@@ -117,13 +123,16 @@ impl Seed {
     fn generate(self, shape: &[usize], f: impl Fn([u32; 4]) -> [f32; 4] + Sync) -> Vec<f32> {
         const CHUNK: usize = 1 << 14;
         let mut values = vec![0.0; shape.iter().product()];
-        values.par_chunks_mut(CHUNK).enumerate().for_each(|(chunk, out)| {
-            for (block, lanes) in out.chunks_mut(4).enumerate() {
-                let counter = (chunk * (CHUNK / 4) + block) as u64;
-                let four = f(self.words([counter as u32, (counter >> 32) as u32, 0, 0]));
-                lanes.copy_from_slice(&four[..lanes.len()]);
-            }
-        });
+        values
+            .par_chunks_mut(CHUNK)
+            .enumerate()
+            .for_each(|(chunk, out)| {
+                for (block, lanes) in out.chunks_mut(4).enumerate() {
+                    let counter = (chunk * (CHUNK / 4) + block) as u64;
+                    let four = f(self.words([counter as u32, (counter >> 32) as u32, 0, 0]));
+                    lanes.copy_from_slice(&four[..lanes.len()]);
+                }
+            });
         values
     }
 }
@@ -149,7 +158,9 @@ impl Stream {
     /// The next word.
     pub fn next_u32(&mut self) -> u32 {
         if self.left == 0 {
-            self.buffer = self.seed.words([self.block as u32, (self.block >> 32) as u32, 0, 1]);
+            self.buffer = self
+                .seed
+                .words([self.block as u32, (self.block >> 32) as u32, 0, 1]);
             self.block += 1;
             self.left = 4;
         }
@@ -240,15 +251,27 @@ mod tests {
             let x = Seed::new(3).normal(&[50_001], 2.0, 3.0, &Device::Cpu)?;
             Ok(x.to_vec1()?)
         };
-        let pool = |n| rayon::ThreadPoolBuilder::new().num_threads(n).build().expect("a thread pool");
+        let pool = |n| {
+            rayon::ThreadPoolBuilder::new()
+                .num_threads(n)
+                .build()
+                .expect("a thread pool")
+        };
         let one = pool(1).install(draw)?;
         let four = pool(4).install(draw)?;
         assert_eq!(one, four);
         let n = one.len() as f64;
         let mean = one.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-        let variance = one.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+        let variance = one
+            .iter()
+            .map(|&x| (f64::from(x) - mean).powi(2))
+            .sum::<f64>()
+            / n;
         assert!((mean - 2.0).abs() < 5.0 * 3.0 / n.sqrt(), "mean {mean}");
-        assert!((variance / 9.0 - 1.0).abs() < 5.0 * (2.0 / n).sqrt(), "variance {variance}");
+        assert!(
+            (variance / 9.0 - 1.0).abs() < 5.0 * (2.0 / n).sqrt(),
+            "variance {variance}"
+        );
         Ok(())
     }
 

@@ -54,7 +54,10 @@ impl Surrogate {
         if value.is_finite() && value > 0.0 {
             Ok(())
         } else {
-            Err(Error::argument(name, format!("must be positive, got {value}")))
+            Err(Error::argument(
+                name,
+                format!("must be positive, got {value}"),
+            ))
         }
     }
 
@@ -94,7 +97,8 @@ impl Surrogate {
                 f64::from(scale) * (y - 0.5 * y * y.abs())
             }
             Self::Atan { alpha } => {
-                (std::f64::consts::FRAC_PI_2 * f64::from(alpha) * x).atan() / std::f64::consts::PI + 0.5
+                (std::f64::consts::FRAC_PI_2 * f64::from(alpha) * x).atan() / std::f64::consts::PI
+                    + 0.5
             }
             Self::Sigmoid { alpha } => 1.0 / (1.0 + (-f64::from(alpha) * x).exp()),
             Self::Rectangular { width } => (x / f64::from(width) + 0.5).clamp(0.0, 1.0),

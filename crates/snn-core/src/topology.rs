@@ -153,7 +153,9 @@ impl Layer {
                     return Err("kernel, stride and out_channels must be at least 1".into());
                 }
                 if h + 2 * padding < kernel || w + 2 * padding < kernel {
-                    return Err(format!("kernel {kernel} does not fit into {h}x{w} with padding {padding}"));
+                    return Err(format!(
+                        "kernel {kernel} does not fit into {h}x{w} with padding {padding}"
+                    ));
                 }
                 let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
                 Ok(vec![out_channels, side(h), side(w)])
@@ -227,12 +229,18 @@ impl Topology {
             layers,
         };
         if input.contains(&0) {
-            return Err(Error::argument("input", format!("a side of {input:?} is zero")));
+            return Err(Error::argument(
+                "input",
+                format!("a side of {input:?} is zero"),
+            ));
         }
         topology.try_shapes()?;
         match topology.layers.last() {
             Some(Layer::Linear { .. }) => Ok(topology),
-            _ => Err(Error::argument("layers", "the last layer must be linear (the class scores)")),
+            _ => Err(Error::argument(
+                "layers",
+                "the last layer must be linear (the class scores)",
+            )),
         }
     }
 
@@ -285,7 +293,9 @@ impl Topology {
             .zip(self.shapes())
             .map(|(layer, shape)| match *layer {
                 Layer::Conv2d {
-                    in_channels, kernel, ..
+                    in_channels,
+                    kernel,
+                    ..
                 } => (in_channels * kernel * kernel * shape.iter().product::<usize>()) as u64,
                 Layer::Linear {
                     in_features,
@@ -336,7 +346,9 @@ impl Topology {
     }
 
     fn indices(&self, wanted: impl Fn(&Layer) -> bool) -> Vec<usize> {
-        (0..self.layers.len()).filter(|&i| wanted(&self.layers[i])).collect()
+        (0..self.layers.len())
+            .filter(|&i| wanted(&self.layers[i]))
+            .collect()
     }
 
     /// Neurons: units of all activation layers.

@@ -1,8 +1,14 @@
 //! The kernels: one folder per operation, with a slow reference beside the fast one.
+//!
+//! The public function of each folder checks its arguments and takes the fast path for f32 on the CPU, else the
+//! reference. The fast paths run on rayon's current pool; what they compute depends neither on the number of its
+//! threads nor, row by row or image by image, on the size of the batch.
 
 pub mod avg_pool;
 pub mod batch_norm;
 pub mod conv2d;
+mod cpu;
 pub mod linear;
+
 pub mod neuron;
 pub mod relu;

@@ -24,7 +24,12 @@ pub fn statistics(x: &Tensor) -> Result<BatchStatistics> {
 
 /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta` with the batch's own statistics, through which the
 /// gradient flows. `x` `[N, C, H, W]`, `gamma` and `beta` `[C]`.
-pub fn batch_norm(x: &Tensor, gamma: &Tensor, beta: &Tensor, epsilon: f64) -> Result<(Tensor, BatchStatistics)> {
+pub fn batch_norm(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    epsilon: f64,
+) -> Result<(Tensor, BatchStatistics)> {
     let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
     let mean = x.mean_keepdim((0, 2, 3))?;
     let centred = x.broadcast_sub(&mean)?;

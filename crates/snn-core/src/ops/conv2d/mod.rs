@@ -1,7 +1,13 @@
 //! Two-dimensional convolution (cross-correlation), batch and time folded together.
 
-use candle_core::Tensor;
+mod cpu;
+mod geometry;
+pub mod reference;
 
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+
+use self::geometry::Geometry;
+use super::cpu::{takes, values, with_values};
 use crate::{Error, Result};
 
 /// `y[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, c, i * stride + a - padding, j * stride + b - padding]`
@@ -9,21 +15,150 @@ use crate::{Error, Result};
 /// `x` `[N, C, H, W]`, `weight` `[O, C, k, k]`, `bias` `[O]`, all f32; result `[N, O, H', W']`. Differentiable in all
 /// three; gradients of a tensor that is not part of the graph are not computed.
 ///
+/// On the CPU an image's result does not depend on the batch it is in, byte for byte.
+///
 /// # Errors
 /// Shapes that do not fit, with the shapes.
-pub fn conv2d(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: usize, padding: usize) -> Result<Tensor> {
-    match (x.dims(), weight.dims()) {
-        (&[_, c, h, w], &[_, wc, k, k2]) if c == wc && k == k2 && h + 2 * padding >= k && w + 2 * padding >= k && stride > 0 => {}
-        (x, weight) => {
-            return Err(Error::argument(
-                "conv2d",
-                format!("input {x:?} and weight {weight:?} do not fit (stride {stride}, padding {padding})"),
-            ));
-        }
+pub fn conv2d(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: usize,
+    padding: usize,
+) -> Result<Tensor> {
+    let geometry = Geometry::new(x.dims(), weight.dims(), stride, padding).ok_or_else(|| {
+        Error::argument(
+            "conv2d",
+            format!(
+                "input {:?} and weight {:?} do not fit (stride {stride}, padding {padding})",
+                x.dims(),
+                weight.dims()
+            ),
+        )
+    })?;
+    if let Some(bias) = bias
+        && bias.dims() != [geometry.out_channels]
+    {
+        return Err(Error::argument(
+            "conv2d",
+            format!(
+                "bias needs [{}], got {:?}",
+                geometry.out_channels,
+                bias.dims()
+            ),
+        ));
     }
-    let y = x.conv2d(weight, padding, stride, 1, 1)?;
     match bias {
-        Some(bias) => Ok(y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?),
-        None => Ok(y),
+        Some(bias) if takes(&[x, weight, bias]) => Ok(x.contiguous()?.apply_op3(
+            &weight.contiguous()?,
+            &bias.contiguous()?,
+            Conv2d(geometry),
+        )?),
+        None if takes(&[x, weight]) => Ok(x
+            .contiguous()?
+            .apply_op2(&weight.contiguous()?, Conv2d(geometry))?),
+        bias => reference::conv2d(x, weight, bias, stride, padding),
+    }
+}
+
+struct Conv2d(Geometry);
+
+impl Conv2d {
+    fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
+        let g = &self.0;
+        let y = cpu::forward(g, x, weight, bias);
+        (
+            CpuStorage::F32(y),
+            Shape::from((g.images, g.out_channels, g.out_height, g.out_width)),
+        )
+    }
+
+    /// Gradients of x and weight, each if it is part of the graph.
+    fn backward(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        gy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let gy = gy.contiguous()?;
+        let gx = if x.track_op() {
+            let gx = with_values(&gy, |gy| {
+                with_values(weight, |weight| cpu::backward_data(&self.0, weight, gy))
+            })??;
+            Some(Tensor::from_vec(gx, x.shape(), x.device())?)
+        } else {
+            None
+        };
+        let gw = if weight.track_op() {
+            let gw = with_values(&gy, |gy| {
+                with_values(x, |x| cpu::backward_weight(&self.0, x, gy))
+            })??;
+            Some(Tensor::from_vec(gw, weight.shape(), weight.device())?)
+        } else {
+            None
+        };
+        Ok((gx, gw))
+    }
+}
+
+impl CustomOp2 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok(self.forward(values(x, lx)?, values(w, lw)?, None))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _y: &Tensor,
+        gy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        self.backward(x, weight, gy)
+    }
+}
+
+impl CustomOp3 for Conv2d {
+    fn name(&self) -> &'static str {
+        "conv2d"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        w: &CpuStorage,
+        lw: &Layout,
+        b: &CpuStorage,
+        lb: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        Ok(self.forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?)))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        gy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (gx, gw) = self.backward(x, weight, gy)?;
+        let gb = if bias.track_op() {
+            let gb = with_values(gy, |gy| cpu::backward_bias(&self.0, gy))?;
+            Some(Tensor::from_vec(gb, bias.shape(), bias.device())?)
+        } else {
+            None
+        };
+        Ok((gx, gw, gb))
     }
 }

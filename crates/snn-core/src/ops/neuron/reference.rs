@@ -7,11 +7,20 @@ use crate::neuron::{Firing, NeuronSettings, Reset, Scan};
 use crate::surrogate::Surrogate;
 
 /// Same contract as [`crate::neuron::scan`].
-pub fn scan(currents: &Tensor, threshold: &Tensor, membrane: &Tensor, settings: &NeuronSettings) -> Result<Scan> {
+pub fn scan(
+    currents: &Tensor,
+    threshold: &Tensor,
+    membrane: &Tensor,
+    settings: &NeuronSettings,
+) -> Result<Scan> {
     let dims = currents.dims();
     let mut broadcast = vec![1; dims.len() - 1];
     broadcast[1] = threshold.elem_count();
-    let threshold = threshold.detach().reshape(broadcast)?.broadcast_as(&dims[1..])?.contiguous()?;
+    let threshold = threshold
+        .detach()
+        .reshape(broadcast)?
+        .broadcast_as(&dims[1..])?
+        .contiguous()?;
     let mut v = membrane.clone();
     let mut spikes = Vec::with_capacity(dims[0]);
     for t in 0..dims[0] {
@@ -27,7 +36,11 @@ pub fn scan(currents: &Tensor, threshold: &Tensor, membrane: &Tensor, settings: 
         let spike = ((&fired - smooth.detach())? + &smooth)?;
         // adding and subtracting p rounds: pin the value back to exactly 0 or 1
         let spike = (&spike + (&fired - &spike)?.detach())?;
-        let acting = if settings.detach_reset { fired } else { spike.clone() };
+        let acting = if settings.detach_reset {
+            fired
+        } else {
+            spike.clone()
+        };
         v = match settings.reset {
             Reset::Soft => (&u - (acting * &threshold)?)?,
             Reset::Hard => (&u * (1.0 - acting)?)?,

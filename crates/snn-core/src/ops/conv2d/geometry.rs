@@ -1,0 +1,88 @@
+//! The sizes of a convolution.
+
+/// Sizes of one convolution; all are consistent with one another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Geometry {
+    pub(super) images: usize,
+    pub(super) channels: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
+    pub(super) out_channels: usize,
+    pub(super) out_height: usize,
+    pub(super) out_width: usize,
+    pub(super) kernel: usize,
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+impl Geometry {
+    /// `None` if the shapes do not fit.
+    pub(super) fn new(
+        x: &[usize],
+        weight: &[usize],
+        stride: usize,
+        padding: usize,
+    ) -> Option<Self> {
+        match (x, weight) {
+            (&[images, channels, height, width], &[out_channels, wc, kernel, k2])
+                if channels == wc
+                    && kernel == k2
+                    && [channels, height, width, out_channels, kernel, stride]
+                        .iter()
+                        .all(|&n| n > 0)
+                    && height + 2 * padding >= kernel
+                    && width + 2 * padding >= kernel =>
+            {
+                let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
+                Some(Self {
+                    images,
+                    channels,
+                    height,
+                    width,
+                    out_channels,
+                    out_height: side(height),
+                    out_width: side(width),
+                    kernel,
+                    stride,
+                    padding,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Numbers of an input image.
+    pub(super) fn image(&self) -> usize {
+        self.channels * self.plane()
+    }
+
+    /// Numbers of a channel of an input image.
+    pub(super) fn plane(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Positions of an output channel.
+    pub(super) fn out_plane(&self) -> usize {
+        self.out_height * self.out_width
+    }
+
+    /// Weights between one channel and one output channel.
+    pub(super) fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// The convolution that takes the output's gradient to the input's: the weights transposed and turned by half a
+    /// turn. It exists at stride 1 if the padding is smaller than the kernel.
+    pub(super) fn transposed(&self) -> Option<Self> {
+        (self.stride == 1 && self.padding < self.kernel).then(|| Self {
+            channels: self.out_channels,
+            height: self.out_height,
+            width: self.out_width,
+            out_channels: self.channels,
+            out_height: self.height,
+            out_width: self.width,
+            padding: self.kernel - 1 - self.padding,
+            ..*self
+        })
+    }
+}

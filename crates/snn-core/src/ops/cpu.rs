@@ -1,0 +1,151 @@
+//! What the CPU kernels share: views of tensors as slices, a matrix product, a buffer written by many tasks.
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor};
+
+/// Whether the fast path takes these tensors: f32 on the CPU.
+pub(super) fn takes(tensors: &[&Tensor]) -> bool {
+    tensors
+        .iter()
+        .all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
+}
+
+/// The numbers of a contiguous f32 tensor, as a custom op receives them.
+pub(super) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let all: &[f32] = storage.as_slice()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&all[start..end]),
+        None => candle_core::bail!("a kernel was given a tensor that is not contiguous"),
+    }
+}
+
+/// Calls `f` with the numbers of an f32 CPU tensor, which is copied first if it is not contiguous.
+pub(super) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => Ok(f(values(storage, layout)?)),
+        _ => candle_core::bail!("a CPU kernel was given a tensor on another device"),
+    }
+}
+
+/// A buffer to which parallel tasks write at places that no two of them share.
+#[derive(Clone, Copy)]
+pub(super) struct Disjoint(*mut f32);
+
+// SAFETY: the pointer is only followed through `at` and `slice`, whose callers promise that places are not shared.
+unsafe impl Send for Disjoint {}
+// SAFETY: as above.
+unsafe impl Sync for Disjoint {}
+
+impl Disjoint {
+    pub(super) fn new(buffer: &mut [f32]) -> Self {
+        Self(buffer.as_mut_ptr())
+    }
+
+    /// # Safety
+    /// `offset` lies in the buffer, which is alive, and no other task writes what the caller writes from here.
+    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+
+    /// # Safety
+    /// `offset..offset + len` lies in the buffer, which outlives the slice, and no other task touches that range.
+    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
+        // SAFETY: the caller's promise.
+        unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
+    }
+}
+
+/// A matrix in memory: element (i, j) at `i * row + j * column`.
+#[derive(Clone, Copy)]
+pub(super) struct Matrix<'a> {
+    pub(super) values: &'a [f32],
+    pub(super) row: usize,
+    pub(super) column: usize,
+}
+
+impl Matrix<'_> {
+    fn check(&self, rows: usize, columns: usize) {
+        let last = (rows - 1) * self.row + (columns - 1) * self.column;
+        assert!(
+            last < self.values.len(),
+            "a {rows}x{columns} matrix ends at {last} of {}",
+            self.values.len()
+        );
+    }
+}
+
+/// `out = a b`, or `out += a b`: `a` m x k, `b` k x n, `out` m x n with rows `out_row` apart and elements of a row side
+/// by side. One thread, so that the order of additions depends on m, k and n alone.
+///
+/// # Safety
+/// `out` is valid for reads and writes at every `i * out_row + j`, `i < m`, `j < n`, and nobody else touches these.
+#[allow(clippy::too_many_arguments)] // a matrix product has this many
+pub(super) unsafe fn product(
+    (m, k, n): (usize, usize, usize),
+    a: Matrix,
+    b: Matrix,
+    out: *mut f32,
+    out_row: usize,
+    accumulate: bool,
+) {
+    if m == 0 || n == 0 {
+        return;
+    }
+    if k > 0 {
+        a.check(m, k);
+        b.check(k, n);
+    }
+    // SAFETY: `a` and `b` were checked against their slices; `out` is the caller's promise.
+    unsafe {
+        gemm::gemm(
+            m,
+            n,
+            k,
+            out,
+            1,
+            out_row as isize,
+            accumulate,
+            a.values.as_ptr(),
+            a.column as isize,
+            a.row as isize,
+            b.values.as_ptr(),
+            b.column as isize,
+            b.row as isize,
+            1.0,
+            1.0,
+            false,
+            false,
+            false,
+            gemm::Parallelism::None,
+        );
+    }
+}
+
+/// The first `len` numbers of a scratch buffer that only ever grows; their values are whatever was there.
+pub(super) fn scratch(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+    if buffer.len() < len {
+        buffer.resize(len, 0.0);
+    }
+    &mut buffer[..len]
+}
+
+/// Sum in f64 with a fixed order of additions that leaves room for vector instructions.
+pub(super) fn sum(values: &[f32]) -> f64 {
+    sum_of(values.len(), |i| f64::from(values[i]))
+}
+
+/// Sum of `f(i)` over `i < len`, like [`sum`].
+#[inline(always)]
+pub(super) fn sum_of(len: usize, f: impl Fn(usize) -> f64) -> f64 {
+    const LANES: usize = 8;
+    let mut lanes = [0f64; LANES];
+    for block in 0..len / LANES {
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(block * LANES + lane);
+        }
+    }
+    let tail: f64 = (len / LANES * LANES..len).map(f).sum();
+    lanes.iter().sum::<f64>() + tail
+}
