@@ -1,0 +1,114 @@
+//! The experiment that runs.
+
+use std::ops::Deref;
+
+use ann::VggConfig;
+use anyhow::{Context, Result, bail};
+use datasets::Kind;
+use snn_core::Topology;
+
+use super::config::{EvaluateConfig, ExperimentConfig};
+
+/// An experiment whose settings fit together. It can only be had through [`Experiment::new`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct Experiment(ExperimentConfig);
+
+impl Deref for Experiment {
+    type Target = ExperimentConfig;
+
+    fn deref(&self) -> &ExperimentConfig {
+        &self.0
+    }
+}
+
+impl Experiment {
+    /// Checks what no single number's range can say.
+    ///
+    /// # Errors
+    /// The first key at fault.
+    pub fn new(config: ExperimentConfig) -> Result<Self> {
+        safe_name("name", &config.name)?;
+        if !config.variants.contains_key(&config.headline) {
+            bail!(
+                "headline = {:?}: there is no such variant; there are: {}",
+                config.headline,
+                config.variants.keys().cloned().collect::<Vec<_>>().join(", ")
+            );
+        }
+        if config.dataset == Kind::Glyphs {
+            if config.data.validation != 0 {
+                bail!("data.validation: glyphs have validation images of their own; set data.glyphs.validation");
+            }
+            if config.data.glyphs.train == 0 || config.data.glyphs.test == 0 {
+                bail!("data.glyphs.train and data.glyphs.test must be at least 1");
+            }
+        }
+        let topology = |key: String, network: &VggConfig| topology(config.dataset, network).context(key);
+        topology("judge.network".into(), &config.judge.network)?;
+        config.judge.training.check().context("judge.training")?;
+        for (name, variant) in &config.variants {
+            safe_name("variants", name)?;
+            let at = |key: &str| format!("variants.{name}.{key}");
+            topology(at("ann.network"), &variant.ann.network)?;
+            variant.ann.training.check().with_context(|| at("ann.training"))?;
+            variant.synth.check().with_context(|| at("synth"))?;
+            variant.convert.check().with_context(|| at("convert"))?;
+            variant.encrypt.check().with_context(|| at("encrypt"))?;
+            variant.attack.check().with_context(|| at("attack"))?;
+            variant.evaluate.check().with_context(|| at("evaluate"))?;
+        }
+        Ok(Self(config))
+    }
+
+    /// The variants, that of the headline first.
+    pub fn variants(&self) -> impl Iterator<Item = (&str, &super::VariantConfig)> {
+        let rest = self.0.variants.iter().filter(|(name, _)| **name != self.0.headline);
+        self.0.variants.get_key_value(&self.0.headline).into_iter().chain(rest).map(|(name, variant)| (name.as_str(), variant))
+    }
+
+    /// The layer list of a network of this experiment.
+    ///
+    /// # Errors
+    /// A network that does not fit the images.
+    pub fn topology(&self, network: &VggConfig) -> Result<Topology> {
+        topology(self.0.dataset, network)
+    }
+}
+
+impl EvaluateConfig {
+    fn check(&self) -> Result<()> {
+        for (key, windows) in [("windows", &self.windows), ("long_windows", &self.long_windows)] {
+            if windows.windows(2).any(|pair| pair[0] >= pair[1]) {
+                bail!("{key} = {windows:?}: must ascend");
+            }
+        }
+        if self.long_windows.is_empty() != (self.long_images == 0) {
+            bail!("long_windows and long_images: give both or neither");
+        }
+        Ok(())
+    }
+
+    /// The windows below `timesteps`, and `timesteps`.
+    pub fn windows_to(&self, timesteps: usize) -> Vec<usize> {
+        self.windows.iter().copied().filter(|&window| window < timesteps).chain([timesteps]).collect()
+    }
+}
+
+fn topology(dataset: Kind, network: &VggConfig) -> Result<Topology> {
+    let (input, classes) = match dataset {
+        Kind::Glyphs | Kind::Cifar10 => ([3, 32, 32], 10),
+        Kind::Cifar100 => ([3, 32, 32], 100),
+        Kind::TinyImagenet => ([3, 64, 64], 200),
+        Kind::Mnist | Kind::FashionMnist => ([1, 28, 28], 10),
+    };
+    Ok(network.topology(input, classes)?)
+}
+
+/// Names become folders.
+fn safe_name(key: &str, name: &str) -> Result<()> {
+    let safe = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    if name.is_empty() || !name.chars().all(safe) {
+        bail!("{key}: `{name}` must be letters, digits, - and _ only");
+    }
+    Ok(())
+}

@@ -1,0 +1,122 @@
+//! The shape of an experiment file.
+
+use std::collections::BTreeMap;
+
+use ann::VggConfig;
+use ann::train::TrainConfig;
+use convert::ConvertConfig;
+use datasets::Kind;
+use datasets::glyphs::GlyphsConfig;
+use encrypt::EncryptConfig;
+use serde::{Deserialize, Serialize};
+use synth::SynthConfig;
+
+use crate::stages::attack::AttackConfig;
+
+/// An experiment with its profile and `--set` laid on, as written; not yet checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExperimentConfig {
+    /// Name; that of the file.
+    pub name: String,
+    /// One line for the report.
+    pub title: String,
+    /// The data set.
+    pub dataset: Kind,
+    /// The variant at the top of the report.
+    pub headline: String,
+    /// Whether results are copied to `results/`.
+    #[serde(default = "yes")]
+    pub evidence: bool,
+    /// Which part of the data set is used.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// The independent judge of the attacks.
+    pub judge: ClassifierConfig,
+    /// The settings compared.
+    pub variants: BTreeMap<String, VariantConfig>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// Which part of the data set is used. The first images of a class-balanced order are taken.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Images split off the training set to watch training on; not for glyphs, which have their own.
+    pub validation: usize,
+    /// Training images used; 0 for all.
+    pub train_limit: usize,
+    /// Test images used; 0 for all.
+    pub test_limit: usize,
+    /// How many glyphs are drawn, and from which seed; for the dataset glyphs only.
+    pub glyphs: GlyphsConfig,
+}
+
+/// A classifier and its training.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ClassifierConfig {
+    /// The layers.
+    pub network: VggConfig,
+    /// How it is trained.
+    #[serde(default)]
+    pub training: TrainConfig,
+}
+
+/// One set of settings, from the source network to the attacks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VariantConfig {
+    /// One line for the report.
+    pub title: String,
+    /// The source network.
+    pub ann: ClassifierConfig,
+    /// Stage 1.
+    #[serde(default)]
+    pub synth: SynthConfig,
+    /// Stage 2.
+    pub convert: ConvertConfig,
+    /// Images that thresholds are taken from: synthetic ones, and as many real training images for the control; 0 for
+    /// all.
+    #[serde(default)]
+    pub calibration_images: usize,
+    /// Stage 3.
+    #[serde(default)]
+    pub encrypt: EncryptConfig,
+    /// Stage 4.
+    #[serde(default)]
+    pub attack: AttackConfig,
+    /// Accuracy and energy.
+    pub evaluate: EvaluateConfig,
+}
+
+/// How the spiking networks are judged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EvaluateConfig {
+    /// T at which the converted network is quoted; the encrypted one is quoted at `encrypt.timesteps`.
+    pub timesteps: usize,
+    /// Windows of the curve of accuracy against T, as far as they are below the quoted T.
+    pub windows: Vec<usize>,
+    /// Test images; 0 for all.
+    pub images: usize,
+    /// Longer windows, on the first `long_images` test images.
+    pub long_windows: Vec<usize>,
+    /// Test images of the longer windows; 0 for none.
+    pub long_images: usize,
+}
+
+impl Default for EvaluateConfig {
+    fn default() -> Self {
+        Self {
+            timesteps: 16,
+            windows: vec![1, 2, 4, 8, 16, 32, 64, 128],
+            images: 0,
+            long_windows: Vec::new(),
+            long_images: 0,
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! One experiment file and its profiles.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::checked::Experiment;
+use super::config::ExperimentConfig;
+use super::{overrides, ranges};
+
+/// A file of `data/experiments`: a base and its profiles.
+#[derive(Debug, Clone)]
+pub struct ExperimentFile {
+    path: PathBuf,
+    base: Table,
+    profiles: BTreeMap<String, (Profile, Table)>,
+}
+
+/// What a profile says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profile {
+    /// One line.
+    pub description: String,
+    /// Measured duration of one seed on the hardware of the description, in minutes.
+    pub expected_minutes: f64,
+    /// What is smaller than in the paper, one item each.
+    #[serde(default)]
+    pub scaled_down: Vec<String>,
+}
+
+impl ExperimentFile {
+    /// Names of the experiments of a folder, sorted.
+    ///
+    /// # Errors
+    /// A folder that cannot be read.
+    pub fn names(folder: &Path) -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(folder)
+            .with_context(|| format!("{}: no folder of experiments; name one with --experiments", folder.display()))?;
+        let mut names: Vec<String> = entries
+            .flatten()
+            .map(|entry| entry.path())
+            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+            .filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+            .collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file.
+    ///
+    /// # Errors
+    /// No such experiment (with those there are); not TOML; a profile that is not one.
+    pub fn read(folder: &Path, name: &str) -> Result<Self> {
+        let path = if name.ends_with(".toml") {
+            PathBuf::from(name)
+        } else {
+            let names = Self::names(folder)?;
+            if !names.iter().any(|known| known == name) {
+                bail!("no experiment `{name}` in {}; there are: {}", folder.display(), names.join(", "));
+            }
+            folder.join(format!("{name}.toml"))
+        };
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let mut base: Table = text.parse().with_context(|| path.display().to_string())?;
+        let profiles = match base.remove("profiles") {
+            Some(Value::Table(profiles)) if !profiles.is_empty() => profiles,
+            _ => bail!("{}: needs at least one table [profiles.NAME]", path.display()),
+        };
+        let profiles = profiles
+            .into_iter()
+            .map(|(name, value)| {
+                let own = |value: Value| -> Result<(Profile, Table)> {
+                    let mut table = value.try_into::<Table>()?;
+                    let mut about = Table::new();
+                    for key in ["description", "expected_minutes", "scaled_down"] {
+                        about.extend(table.remove(key).map(|value| (key.to_string(), value)));
+                    }
+                    Ok((about.try_into()?, table))
+                };
+                let profile = own(value).with_context(|| format!("{}: profiles.{name}", path.display()))?;
+                Ok((name, profile))
+            })
+            .collect::<Result<_>>()?;
+        Ok(Self { path, base, profiles })
+    }
+
+    /// The profiles by name.
+    pub fn profiles(&self) -> impl Iterator<Item = (&str, &Profile)> {
+        self.profiles.iter().map(|(name, (profile, _))| (name.as_str(), profile))
+    }
+
+    /// One profile.
+    ///
+    /// # Errors
+    /// No such profile, with those there are.
+    pub fn profile(&self, name: &str) -> Result<&Profile> {
+        Ok(&self.entry(name)?.0)
+    }
+
+    fn entry(&self, name: &str) -> Result<&(Profile, Table)> {
+        self.profiles.get(name).ok_or_else(|| {
+            let there: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            anyhow!("--profile {name}: {} has no such profile; there are: {}", self.path.display(), there.join(", "))
+        })
+    }
+
+    /// The experiment with a profile and assignments `KEY=VALUE` laid on, checked.
+    ///
+    /// # Errors
+    /// An unknown key, a value of another type or outside its range, with the key's name.
+    pub fn resolve(&self, profile: &str, assignments: &[String]) -> Result<Experiment> {
+        let mut table = self.base.clone();
+        overrides::merge(&mut table, &self.entry(profile)?.1);
+        let config = self.typed(table)?;
+        if assignments.is_empty() {
+            return Experiment::new(config).with_context(|| self.path.display().to_string());
+        }
+        // the tree of the typed experiment holds every key there is, defaults included
+        let mut tree = Table::try_from(&config).context("an experiment cannot be written as TOML")?;
+        for assignment in assignments {
+            overrides::set(&mut tree, assignment)?;
+        }
+        let config = self.typed(tree).context("--set")?;
+        Experiment::new(config).context("--set")
+    }
+
+    fn typed(&self, table: Table) -> Result<ExperimentConfig> {
+        let value = Value::Table(table);
+        ranges::check(&value).with_context(|| self.path.display().to_string())?;
+        // through text, because only then does an error show the line with the key
+        let text = toml::to_string_pretty(&value).context("an experiment cannot be written as TOML")?;
+        toml::from_str(&text).with_context(|| format!("{} (shown with its profile laid on)", self.path.display()))
+    }
+}

@@ -1,0 +1,11 @@
+//! Experiment files: read, changed by a profile and by `--set`, checked. Only a checked [`Experiment`] runs.
+
+mod checked;
+mod config;
+mod file;
+mod overrides;
+mod ranges;
+
+pub use checked::Experiment;
+pub use config::{ClassifierConfig, DataConfig, EvaluateConfig, ExperimentConfig, VariantConfig};
+pub use file::{ExperimentFile, Profile};

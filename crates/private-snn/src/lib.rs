@@ -1,0 +1,13 @@
+#![doc = include_str!("../README.md")]
+
+pub mod cli;
+pub mod data;
+pub mod device;
+pub mod experiment;
+pub mod list;
+pub mod program;
+pub mod progress;
+pub mod provenance;
+pub mod report;
+pub mod stages;
+pub mod store;

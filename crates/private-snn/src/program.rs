@@ -1,0 +1,230 @@
+//! What each verb does.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail};
+use snn_core::checkpoint::write_atomically;
+
+use crate::cli::{self, Cli, Options, Places, Verb};
+use crate::data::Data;
+use crate::device;
+use crate::experiment::{Experiment, ExperimentFile};
+use crate::progress::Console;
+use crate::provenance::Provenance;
+use crate::report::{self, About, Paper, Pictures, Results};
+use crate::stages::{self, Context, Goal, Outcome};
+use crate::store::Store;
+
+/// Folders of a call.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// Of the experiment files.
+    pub experiments: PathBuf,
+    /// Of what the paper claims.
+    pub paper: PathBuf,
+    /// Root of runs and results.
+    pub out: PathBuf,
+    /// Of the checkout, for its revision and its README.
+    pub home: PathBuf,
+}
+
+impl Folders {
+    /// From the options; by default `data/` in the current folder or in one above that has `data/experiments`.
+    ///
+    /// # Errors
+    /// No such folder and none given.
+    pub fn find(places: &Places) -> Result<Self> {
+        let here = std::env::current_dir().context("the current folder")?;
+        let home = here.ancestors().find(|folder| folder.join("data/experiments").is_dir()).map(Path::to_path_buf);
+        let experiments = match (&places.experiments, &home) {
+            (Some(folder), _) => folder.clone(),
+            (None, Some(home)) => home.join("data/experiments"),
+            (None, None) => bail!("no folder data/experiments here or above; name one with --experiments"),
+        };
+        let home = home.unwrap_or(here);
+        Ok(Self {
+            paper: experiments.parent().unwrap_or(Path::new(".")).join("paper"),
+            out: places.out.clone().unwrap_or_else(|| home.join("data")),
+            experiments,
+            home,
+        })
+    }
+}
+
+/// Does what the command line asks for.
+///
+/// # Errors
+/// Whatever stops it; [`stages::is_interruption`] tells whether somebody asked for that.
+pub fn execute(cli: Cli, console: &Console) -> Result<()> {
+    match cli.verb {
+        Verb::Reproduce(run) => experiment(&run.experiment, &run.options, console, Goal::Report, true),
+        Verb::Train(run) => experiment(&run.experiment, &run.options, console, Goal::Train, true),
+        Verb::Synth(run) => experiment(&run.experiment, &run.options, console, Goal::Synth, true),
+        Verb::Convert(run) => experiment(&run.experiment, &run.options, console, Goal::Convert, true),
+        Verb::Encrypt(run) => experiment(&run.experiment, &run.options, console, Goal::Encrypt, true),
+        Verb::Attack(run) => experiment(&run.experiment, &run.options, console, Goal::Attack, true),
+        Verb::Report(report) => match &report.experiment {
+            Some(name) => experiment(name, &report.options, console, Goal::Report, false),
+            None => refresh(&report.options.places),
+        },
+        Verb::List(list) => crate::list::list(&Folders::find(&list.places)?),
+    }
+}
+
+fn experiment(name: &str, options: &Options, console: &Console, goal: Goal, compute: bool) -> Result<()> {
+    let folders = Folders::find(&options.places)?;
+    let file = ExperimentFile::read(&folders.experiments, name)?;
+    let device = device::device(options.device)?;
+    let profile = device::profile(&file, options.profile.as_deref(), &device.value)?;
+    let experiment = file.resolve(&profile.value, &options.set)?;
+    let about = file.profile(&profile.value)?;
+    let seeds = options.seed.len();
+    tracing::info!("device {}: {}", device::name(&device.value), device.why);
+    tracing::info!("profile {} ({}): {}", profile.value, about.description, profile.why);
+    if compute {
+        tracing::info!(
+            "about {} for everything{}: {}; finished stages are kept and skipped",
+            minutes(about.expected_minutes * seeds as f64),
+            if seeds > 1 { format!(" and {seeds} seeds") } else { String::new() },
+            stage_names(&experiment)
+        );
+    }
+    let data_folder = options.data_dir.clone().unwrap_or_else(|| folders.home.join("data/raw"));
+    let data = Data::load(experiment.dataset, &data_folder, &experiment.data)?;
+    tracing::info!(
+        "data {}: {} training, {} test images, sha256 {}",
+        experiment.dataset,
+        data.set.train.len(),
+        data.set.test.len(),
+        &data.sha256[..12]
+    );
+    let paper = Paper::read(&folders.paper, experiment.dataset.name())?;
+    let runs = folders.out.join("runs").join(&experiment.name).join(&profile.value);
+    let mut reports = Vec::new();
+    for (number, &seed) in options.seed.iter().enumerate() {
+        let ctx = Context {
+            experiment: &experiment,
+            data: &data,
+            store: Store::new(runs.join(format!("seed-{seed}"))),
+            seed,
+            device: device.value.clone(),
+            console,
+            compute,
+        };
+        let Some(outcome) = stages::run(&ctx, goal)? else { continue };
+        let about = About {
+            profile: &profile.value,
+            scaled_down: &about.scaled_down,
+            device: device::name(&device.value),
+            provenance: Provenance::here(&folders.home, data.sha256.clone(), report::wall_seconds(&outcome)),
+        };
+        let evidence = (number == 0 && is_evidence(&experiment, options)).then_some(&folders);
+        reports.push(write_report(&ctx, &outcome, &about, paper.as_ref(), evidence)?);
+    }
+    if reports.is_empty() {
+        return Ok(());
+    }
+    for report in &reports {
+        println!("{}", report::summary_table(report));
+    }
+    if is_evidence(&experiment, options) {
+        let path = folders.out.join("results").join(report::file_name(&experiment.name, &profile.value, file.profiles().count()));
+        Results { runs: reports }.save(&path)?;
+        println!("results: {}", path.display());
+    } else if experiment.evidence {
+        tracing::warn!("results are not copied to {}: settings were changed with --set", folders.out.join("results").display());
+    }
+    Ok(())
+}
+
+/// Only the experiment as its file describes it is evidence.
+fn is_evidence(experiment: &Experiment, options: &Options) -> bool {
+    experiment.evidence && options.set.is_empty()
+}
+
+fn write_report(
+    ctx: &Context,
+    outcome: &Outcome,
+    about: &About,
+    paper: Option<&Paper>,
+    evidence: Option<&Folders>,
+) -> Result<serde_json::Value> {
+    let report = report::build(ctx, outcome, about)?;
+    let pictures = outcome
+        .variants
+        .iter()
+        .map(|(name, stages)| Ok((name.clone(), Pictures::of(ctx, stages)?)))
+        .collect::<Result<Vec<_>>>()?;
+    let mut text = serde_json::to_string_pretty(&report).context("the report cannot be written as JSON")?;
+    text.push('\n');
+    write_atomically(&ctx.store.root().join("report.json"), text.as_bytes())?;
+    let page = ctx.store.root().join("report.html");
+    write_atomically(&page, report::page(&report, paper, &pictures).as_bytes())?;
+    if let (Some(folders), Some((_, headline))) = (evidence, outcome.variants.first()) {
+        let (picture, _) = report::overview(ctx, headline)?;
+        let path = folders.out.join("figures").join(format!("{}-{}.png", ctx.experiment.name, about.profile));
+        write_atomically(&path, &picture.png)?;
+    }
+    println!("report: {}", page.display());
+    Ok(report)
+}
+
+fn refresh(places: &Places) -> Result<()> {
+    let folders = Folders::find(places)?;
+    let written = report::refresh(&folders.out.join("results"), &folders.out.join("figures"), &folders.home.join("README.md"))?;
+    for file in written.files {
+        println!("{}", file.display());
+    }
+    Ok(())
+}
+
+fn stage_names(experiment: &Experiment) -> String {
+    let variants: Vec<&str> = experiment.variants().map(|(name, _)| name).collect();
+    format!(
+        "judge; then for {}: train, synth, convert, encrypt, attack, evaluate; report",
+        variants.join(" and ")
+    )
+}
+
+/// Minutes in words.
+pub fn minutes(minutes: f64) -> String {
+    if minutes < 1.0 {
+        format!("{:.0} s", (minutes * 60.0).ceil())
+    } else if minutes < 120.0 {
+        format!("{minutes:.0} min")
+    } else {
+        format!("{:.1} h", minutes / 60.0)
+    }
+}
+
+/// Sets the number of threads of all parallel work; must come before any.
+///
+/// # Errors
+/// Zero threads; threads that are running already.
+pub fn set_threads(verb: &Verb) -> Result<()> {
+    let options = match verb {
+        Verb::Reproduce(run) | Verb::Train(run) | Verb::Synth(run) | Verb::Convert(run) | Verb::Encrypt(run) | Verb::Attack(run) => {
+            &run.options
+        }
+        Verb::Report(report) => &report.options,
+        Verb::List(_) => return Ok(()),
+    };
+    match options.threads {
+        None => Ok(()),
+        Some(0) => bail!("--threads 0: needs at least 1"),
+        Some(count) => {
+            rayon::ThreadPoolBuilder::new().num_threads(count).build_global().context("--threads cannot be set")
+        }
+    }
+}
+
+/// How much is said.
+pub fn loudness(verb: &Verb) -> cli::Loudness {
+    match verb {
+        Verb::Reproduce(run) | Verb::Train(run) | Verb::Synth(run) | Verb::Convert(run) | Verb::Encrypt(run) | Verb::Attack(run) => {
+            run.options.loudness
+        }
+        Verb::Report(report) => report.options.loudness,
+        Verb::List(list) => list.loudness,
+    }
+}

@@ -1,0 +1,123 @@
+//! Real, synthetic and rebuilt images, class by class.
+
+use anyhow::Result;
+use candle_core::Tensor;
+
+use super::grid::{Picture, grid};
+use crate::stages::Context;
+use crate::stages::attack;
+use crate::stages::{VariantOutcome, load_synthetic};
+
+/// Images of one class shown per source.
+const SHOWN: usize = 4;
+
+/// Strips of images: one row per class, one column per source.
+#[derive(Debug, Clone)]
+pub struct Pictures {
+    /// What each column shows.
+    pub columns: Vec<String>,
+    /// Name of each class.
+    pub classes: Vec<String>,
+    /// `strips[class][column]`; none where there is no image.
+    pub strips: Vec<Vec<Option<Picture>>>,
+}
+
+struct Column {
+    name: String,
+    images: Tensor,
+    classes: Vec<u32>,
+}
+
+impl Column {
+    /// The first images of a class, `[N, C, H, W]`.
+    fn of_class(&self, class: u32, count: usize) -> Result<Option<Tensor>> {
+        let rows: Vec<u32> =
+            (0u32..).zip(&self.classes).filter(|(_, c)| **c == class).map(|(row, _)| row).take(count).collect();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(self.images.index_select(&Tensor::new(rows, self.images.device())?, 0)?))
+    }
+}
+
+impl Pictures {
+    /// Of one variant.
+    ///
+    /// # Errors
+    /// An artefact that cannot be read.
+    pub fn of(ctx: &Context, outcome: &VariantOutcome) -> Result<Self> {
+        let columns = columns(ctx, outcome)?;
+        let classes = &ctx.data.set.class_names;
+        let strips = (0..classes.len() as u32)
+            .map(|class| {
+                let strip = |column: &Column| match column.of_class(class, SHOWN)? {
+                    Some(images) => Ok(Some(grid(&images, SHOWN)?)),
+                    None => Ok(None),
+                };
+                columns.iter().map(strip).collect::<Result<Vec<_>>>()
+            })
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            columns: columns.into_iter().map(|column| column.name).collect(),
+            classes: classes.clone(),
+            strips,
+        })
+    }
+}
+
+/// One picture with a row per class (the first ten) and two images per source, and the sources' names from left to right.
+///
+/// # Errors
+/// An artefact that cannot be read; a source without an image of a class.
+pub fn overview(ctx: &Context, outcome: &VariantOutcome) -> Result<(Picture, Vec<String>)> {
+    const EACH: usize = 2;
+    let columns = columns(ctx, outcome)?;
+    let mut images = Vec::new();
+    for class in 0..ctx.data.set.classes().min(10) as u32 {
+        for column in &columns {
+            let [_, c, h, w] = [0, 1, 2, 3].map(|axis| column.images.dims()[axis]);
+            let white = Tensor::ones((EACH, c, h, w), candle_core::DType::F32, column.images.device())?;
+            let found = column.of_class(class, EACH)?;
+            let padded = match found {
+                Some(found) => Tensor::cat(&[found, white], 0)?.narrow(0, 0, EACH)?,
+                None => white,
+            };
+            images.push(padded);
+        }
+    }
+    let picture = grid(&Tensor::cat(&images, 0)?, EACH * columns.len())?;
+    Ok((picture, columns.into_iter().map(|column| column.name).collect()))
+}
+
+fn columns(ctx: &Context, outcome: &VariantOutcome) -> Result<Vec<Column>> {
+    let set = &ctx.data.set;
+    // enough to hold every class, as the order is class-balanced
+    let limit = (SHOWN * set.classes() * 4).min(set.test.len());
+    let (images, labels) = crate::data::Data::images(&set.test, limit)?;
+    let synthetic = load_synthetic(outcome)?;
+    let mut columns = vec![
+        Column {
+            name: "real (test)".into(),
+            images,
+            classes: labels.to_vec1()?,
+        },
+        Column {
+            name: "synthetic".into(),
+            images: synthetic.images,
+            classes: synthetic.classes.to_vec1()?,
+        },
+    ];
+    for one in &outcome.attacked {
+        let pictures = attack::load(&one.finished)?;
+        let attack = match one.attack {
+            "back_conversion" => "A1",
+            _ => "A2",
+        };
+        columns.push(Column {
+            name: format!("{attack} on {}", one.target),
+            images: pictures.images,
+            classes: pictures.classes.to_vec1()?,
+        });
+    }
+    Ok(columns)
+}

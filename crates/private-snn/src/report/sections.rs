@@ -1,0 +1,402 @@
+//! The sections of the page.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::html::{Cell, escape, figure, table};
+use super::paper::Paper;
+use super::pictures::Pictures;
+use super::png::data_uri;
+use super::rows::{Unit, figure as number, rows, show};
+use super::svg::{Chart, Line, Scale};
+
+fn variants(report: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    report["variants"].as_object().into_iter().flatten()
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value[key].as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => "–".into(),
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
+            number.as_f64().map_or("–".into(), |number| format!("{number:.3}"))
+        }
+        other => other.to_string(),
+    }
+}
+
+fn section(html: &mut String, title: &str, body: &str) {
+    let _ = writeln!(html, "<section><h2>{}</h2>{body}</section>", escape(title));
+}
+
+/// The table of results, beside the paper's claims.
+pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
+    let mut body = format!(
+        "<p>Experiment <b>{}</b>, profile <b>{}</b>, seed {}, on {}. Data set {}.</p>",
+        escape(&text(&report["experiment"])),
+        escape(&text(&report["profile"])),
+        escape(&text(&report["seed"])),
+        escape(&text(&report["device"])),
+        escape(&text(&report["dataset"])),
+    );
+    body.push_str("<ul>");
+    for (name, variant) in variants(report) {
+        let _ = write!(body, "<li><b>{}</b>: {}</li>", escape(name), escape(&text(&variant["title"])));
+    }
+    body.push_str("</ul>");
+    let mut head = vec!["Measured".to_string()];
+    head.extend(variants(report).map(|(name, _)| name.clone()));
+    head.extend(paper.map(|_| "The paper's claim".to_string()));
+    let lines: Vec<(String, Vec<Cell>)> = rows()
+        .into_iter()
+        .map(|row| {
+            let mut cells: Vec<Cell> =
+                variants(report).map(|(name, _)| Cell::Figure(show(number(report, name, &row.key), row.unit))).collect();
+            if let Some(paper) = paper {
+                cells.push(Cell::Text(match paper.beside(&row.key) {
+                    Some(claim) => format!("{} ({})", claim.claim, claim.place),
+                    None => "–".into(),
+                }));
+            }
+            (row.label, cells)
+        })
+        .collect();
+    let caption = match paper {
+        Some(paper) => format!("Claims: {}. A dash: the paper's figure is not at hand.", paper.source),
+        None => "The paper says nothing of this data set.".to_string(),
+    };
+    body.push_str(&table("results", &caption, &head, &lines));
+    section(html, "Results", &body);
+}
+
+/// Accuracy against T.
+pub fn accuracy(html: &mut String, report: &Value) {
+    let mut body = String::new();
+    for (name, variant) in variants(report) {
+        let mut lines: Vec<Line> =
+            [("converted", "converted without data"), ("converted_with_real_data", "converted with real data"), ("encrypted", "encrypted")]
+                .map(|(key, label)| Line {
+                    name: label.into(),
+                    points: points(list(&variant[key], "accuracy_by_t"), "timesteps", "accuracy"),
+                    level: false,
+                })
+                .into();
+        let ends: Vec<f64> = lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
+        if let (Some(level), false) = (variant["ann"]["test_accuracy"].as_f64(), ends.is_empty()) {
+            let (low, high) = ends.iter().fold((f64::MAX, 0f64), |(low, high), &x| (low.min(x), high.max(x)));
+            lines.push(Line {
+                name: "source network".into(),
+                points: vec![(low, level), (high, level)],
+                level: true,
+            });
+        }
+        let chart = Chart {
+            description: &format!("{name}: test accuracy against the number of time steps T"),
+            x: "time steps T (logarithmic)",
+            y: "test accuracy",
+            scale: Scale::Logarithmic,
+            percent: true,
+        };
+        let images: Vec<u64> =
+            list(&variant["encrypted"], "accuracy_by_t").iter().filter_map(|entry| entry["images"].as_u64()).collect();
+        let images = match (images.iter().min(), images.iter().max()) {
+            (Some(low), Some(high)) if low == high => format!("{high} test images"),
+            (Some(low), Some(high)) => format!("{high} test images, {low} for the longer windows"),
+            _ => "no test images".into(),
+        };
+        let _ = write!(body, "<h3>{}</h3>{}", escape(name), figure(&chart.lines(&lines), &format!("Accuracy against T; {images}.")));
+    }
+    section(html, "Accuracy against the number of time steps", &body);
+}
+
+fn points(entries: &[Value], x: &str, y: &str) -> Vec<(f64, f64)> {
+    entries.iter().filter_map(|entry| Some((entry[x].as_f64()?, entry[y].as_f64()?))).collect()
+}
+
+/// Attacks and weights.
+pub fn leakage(html: &mut String, report: &Value) {
+    let judge = &report["judge"];
+    let mut body = format!(
+        "<p>Every picture is judged by an independent network ({}) that was trained on the real images; its own test \
+         accuracy is {}. The Frechet distance uses the judge's penultimate features; its floor is real against real \
+         images, its ceiling noise against real images. A worse network always inverts worse: compare at equal \
+         accuracy only.</p>",
+        escape(&text(&judge["architecture"])),
+        show(judge["test_accuracy"].as_f64(), Unit::Percent)
+    );
+    for (name, variant) in variants(report) {
+        let share = |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Percent));
+        let plain = |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Number));
+        let lines: Vec<(String, Vec<Cell>)> = list(variant, "attacks")
+            .iter()
+            .map(|entry| {
+                let cells = vec![
+                    Cell::Text(text(&entry["target"])),
+                    Cell::Figure(text(&entry["samples"])),
+                    share(entry, "judge_top1"),
+                    share(entry, "judge_top5"),
+                    plain(entry, "fid"),
+                    plain(entry, "fid_floor"),
+                    plain(entry, "fid_ceiling"),
+                    plain(entry, "nearest_distance"),
+                    plain(entry, "nearest_distance_real"),
+                ];
+                (attack_name(&entry["attack"]), cells)
+            })
+            .collect();
+        let head = [
+            "Attack", "Target", "Images", "Judge top 1", "Judge top 5", "FID", "FID floor", "FID ceiling", "Nearest image",
+            "Nearest, real",
+        ]
+        .map(String::from);
+        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("attacks", "What the attacks rebuilt", &head, &lines));
+        let spiking = list(variant, "leakage");
+        let layers: Vec<String> =
+            spiking.first().map(|entry| list(entry, "weight_change_by_layer").iter().map(layer_name).collect()).unwrap_or_default();
+        let lines: Vec<(String, Vec<Cell>)> = spiking
+            .iter()
+            .map(|entry| {
+                let mut cells = vec![share(entry, "relu_reading_accuracy")];
+                cells.extend(list(entry, "weight_change_by_layer").iter().map(|layer| share(layer, "relative")));
+                (text(&entry["target"]), cells)
+            })
+            .collect();
+        let head: Vec<String> =
+            ["Network".to_string(), "ReLU reading, test accuracy".to_string()].into_iter().chain(layers).collect();
+        body.push_str(&table(
+            "leakage",
+            "The released weights read as a plain ReLU network, and how far each layer moved from the source. While the \
+             reading stays accurate, nothing has been hidden.",
+            &head,
+            &lines,
+        ));
+    }
+    section(html, "What leaks", &body);
+}
+
+fn attack_name(attack: &Value) -> String {
+    match attack.as_str() {
+        Some("back_conversion") => "A1 back-conversion".into(),
+        Some("spike_gradient") => "A2 through the spikes".into(),
+        _ => text(attack),
+    }
+}
+
+fn layer_name(layer: &Value) -> String {
+    match layer["name"].as_str() {
+        Some(name) => name.to_string(),
+        None => format!("layer {}", text(&layer["layer"])),
+    }
+}
+
+/// Grids of images.
+pub fn pictures(html: &mut String, pictures: &[(String, Pictures)]) {
+    const SCALE: usize = 2;
+    let mut body = String::new();
+    for (name, pictures) in pictures {
+        let head: Vec<String> = std::iter::once("Class".to_string()).chain(pictures.columns.iter().cloned()).collect();
+        let lines: Vec<(String, Vec<Cell>)> = pictures
+            .classes
+            .iter()
+            .zip(&pictures.strips)
+            .map(|(class, strips)| {
+                let cells = pictures.columns.iter().zip(strips).map(|(column, strip)| match strip {
+                    Some(picture) => Cell::Markup(format!(
+                        "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
+                        data_uri(&picture.png),
+                        picture.width * SCALE,
+                        picture.height * SCALE,
+                        escape(&format!("{column}: images of class {class}"))
+                    )),
+                    None => Cell::Text("–".into()),
+                });
+                (class.clone(), cells.collect())
+            })
+            .collect();
+        let caption = "Up to four images per class. Synthetic images were asked for the class of their row; their soft \
+                       target may favour another.";
+        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("grids", caption, &head, &lines));
+    }
+    section(html, "Images: real, synthetic, rebuilt", &body);
+}
+
+/// Energy and firing rates.
+pub fn energy(html: &mut String, report: &Value) {
+    let mut body = "<p>Estimates at 45 nm: 4.6 pJ per multiply-accumulate, 0.9 pJ per accumulate; memory traffic is not \
+                    counted. By events: every spike times its fan-out, over all T steps. By rate: multiply-accumulates \
+                    times the mean firing rate per step, without a factor T. With direct coding the first layer's \
+                    multiply-accumulates are counted once per image.</p>"
+        .to_string();
+    let head = ["Network", "T", "Source (µJ)", "By events (µJ)", "Gain", "By rate (µJ)", "Gain"].map(String::from);
+    for (name, variant) in variants(report) {
+        let micro = |energy: &Value, key: &str| Cell::Figure(energy[key].as_f64().map_or("–".into(), |pj| format!("{:.2}", pj * 1e-6)));
+        let gain = |energy: &Value, key: &str| Cell::Figure(show(energy[key].as_f64(), Unit::Times));
+        let lines: Vec<(String, Vec<Cell>)> = ["converted", "converted_with_real_data", "encrypted"]
+            .into_iter()
+            .map(|key| {
+                let energy = &variant[key]["energy"];
+                let cells = vec![
+                    Cell::Figure(text(&variant[key]["timesteps"])),
+                    micro(energy, "ann_picojoule"),
+                    micro(energy, "snn_picojoule_events"),
+                    gain(energy, "ratio_events"),
+                    micro(energy, "snn_picojoule_rate"),
+                    gain(energy, "ratio_rate"),
+                ];
+                (key.replace('_', " "), cells)
+            })
+            .collect();
+        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("energy", "Energy per image", &head, &lines));
+        let rates = |key: &str| list(&variant[key]["energy"], "mean_rate_by_layer");
+        let names: Vec<String> = rates("encrypted").iter().map(layer_name).collect();
+        let series: Vec<(String, Vec<f64>)> = [("converted", "converted without data"), ("encrypted", "encrypted")]
+            .into_iter()
+            .map(|(key, label)| {
+                let values = rates(key).iter().map(|entry| entry["rate"].as_f64().unwrap_or(f64::NAN)).collect();
+                (label.to_string(), values)
+            })
+            .collect();
+        let chart = Chart {
+            description: &format!("{name}: mean firing rate of each layer's neurons"),
+            x: "layer",
+            y: "spikes per neuron and step",
+            scale: Scale::Linear,
+            percent: false,
+        };
+        body.push_str(&figure(&chart.bars(&names, &series), "Mean firing rates on the test images."));
+    }
+    section(html, "Energy and firing rates", &body);
+}
+
+/// Training curves.
+pub fn training(html: &mut String, report: &Value) {
+    let mut body = String::new();
+    for (name, variant) in variants(report) {
+        let history = list(&variant["ann"], "history");
+        let line = |label: &str, entries: &[Value], key: &str| Line {
+            name: label.into(),
+            points: points(entries, "epoch", key),
+            level: false,
+        };
+        let accuracy = Chart {
+            description: &format!("{name}: accuracy of the source network over its training"),
+            x: "epoch",
+            y: "accuracy",
+            scale: Scale::Linear,
+            percent: true,
+        };
+        let lines = [line("training images, as seen", history, "train_accuracy"), line("validation images", history, "validation_accuracy")];
+        let loss = Chart {
+            description: &format!("{name}: loss of the encryption over its epochs"),
+            x: "epoch",
+            y: "loss",
+            scale: Scale::Linear,
+            percent: false,
+        };
+        let encryption = [line("encryption", list(&variant["encrypted"], "history"), "loss")];
+        let _ = write!(
+            body,
+            "<h3>{}</h3>{}{}",
+            escape(name),
+            figure(&accuracy.lines(&lines), "Training of the source network."),
+            figure(&loss.lines(&encryption), "Encryption: mean loss per epoch on the synthetic images.")
+        );
+    }
+    section(html, "Training", &body);
+}
+
+/// The conversion's report per layer.
+pub fn conversion(html: &mut String, report: &Value) {
+    let mut body = String::new();
+    for (name, variant) in variants(report) {
+        for key in ["converted", "converted_with_real_data"] {
+            let layers = list(&variant[key], "layers");
+            let columns: Vec<&String> = layers
+                .first()
+                .and_then(Value::as_object)
+                .into_iter()
+                .flat_map(|entry| entry.keys())
+                .filter(|key| *key != "name" && *key != "layer")
+                .collect();
+            let head: Vec<String> =
+                std::iter::once("Layer".to_string()).chain(columns.iter().map(|column| column.replace('_', " "))).collect();
+            let lines: Vec<(String, Vec<Cell>)> = layers
+                .iter()
+                .map(|entry| {
+                    let cells = columns.iter().map(|column| Cell::Figure(text(&entry[column.as_str()]))).collect();
+                    (layer_name(entry), cells)
+                })
+                .collect();
+            let caption = format!("{}. Thresholds: {}", key.replace('_', " "), text(&variant[key]["thresholds"]));
+            let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("layers", &caption, &head, &lines));
+        }
+    }
+    section(html, "Conversion, layer by layer", &body);
+}
+
+/// What the attacker is assumed to have.
+pub fn threat_model(html: &mut String) {
+    let classes = "The attacker has the released spiking network in full: topology, weights, thresholds and neuron \
+                   settings, and as much computing power as the attacks below take. The attacker does not have the \
+                   source network, the training images or the synthetic images, and wants pictures of the classes.";
+    let judged = "The judge, the test accuracies, the distances to real images and the control conversion use real \
+                  images: they measure, they are not part of what is released. Synthesis, conversion and encryption \
+                  see the source network and the synthetic images alone.";
+    let limits = "The attacks are the paper's two: A1 reads the weights as a plain ReLU network and raises a class \
+                  score by gradient ascent on the input; A2 does so through the spikes with a surrogate gradient. A \
+                  low figure here bounds these attacks, not a stronger or adaptive one.";
+    let body: String = [classes, judged, limits].iter().map(|text| format!("<p>{}</p>", escape(text))).collect();
+    section(html, "Threat model", &body);
+}
+
+/// What is smaller than in the paper.
+pub fn scaled_down(html: &mut String, report: &Value) {
+    let items: String =
+        list(report, "scaled_down").iter().map(|item| format!("<li>{}</li>", escape(&text(item)))).collect();
+    let body = if items.is_empty() { "<p>Nothing.</p>".to_string() } else { format!("<ul>{items}</ul>") };
+    section(html, "What was scaled down or changed against the paper", &body);
+}
+
+/// Where the result comes from.
+pub fn provenance(html: &mut String, report: &Value) {
+    let provenance = &report["provenance"];
+    let dirty = match provenance["dirty"].as_bool() {
+        Some(true) => ", with changes",
+        _ => "",
+    };
+    let versions: Vec<String> = provenance["versions"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, version)| format!("{name} {}", text(version)))
+        .collect();
+    let lines = [
+        ("Command", text(&provenance["command"])),
+        ("Revision", format!("{}{dirty}", text(&provenance["revision"]))),
+        ("Versions", versions.join(", ")),
+        ("Data, sha256", text(&provenance["data_sha256"])),
+        ("Machine", text(&provenance["machine"])),
+        ("Threads", text(&provenance["threads"])),
+        ("Seconds of computation", text(&provenance["wall_seconds"])),
+    ]
+    .map(|(name, value)| (name.to_string(), vec![Cell::Text(value)]));
+    let mut body = table("provenance", "What is needed to make this result again", &["".into(), "".into()], &lines);
+    for (name, variant) in variants(report) {
+        let lines: Vec<(String, Vec<Cell>)> = variant["stage_seconds"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(stage, seconds)| (stage.clone(), vec![Cell::Figure(seconds.as_f64().map_or("–".into(), |s| format!("{s:.1}")))]))
+            .collect();
+        let head = ["Stage".to_string(), "Seconds".to_string()];
+        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("stages", "Duration of each stage", &head, &lines));
+    }
+    let settings = serde_json::to_string_pretty(&report["settings"]).unwrap_or_default();
+    let _ = write!(body, "<details><summary>All settings</summary><pre>{}</pre></details>", escape(&settings));
+    section(html, "Provenance", &body);
+}

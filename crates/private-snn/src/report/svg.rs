@@ -1,0 +1,267 @@
+//! Charts as inline SVG: lines over a linear or logarithmic axis, and bars. They use the page's font and colours that
+//! differ in lightness too, and every line carries its name.
+
+use std::fmt::Write;
+
+use super::html::escape;
+
+/// Horizontal axis.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Equal distances for equal differences.
+    Linear,
+    /// Equal distances for equal ratios; values must be positive.
+    Logarithmic,
+}
+
+/// One line of a chart.
+#[derive(Debug, Clone)]
+pub struct Line {
+    /// Name in the legend.
+    pub name: String,
+    /// Points (x, y), in the order of x.
+    pub points: Vec<(f64, f64)>,
+    /// Drawn dashed, without marks: a level to compare with.
+    pub level: bool,
+}
+
+/// A chart of lines.
+#[derive(Debug, Clone)]
+pub struct Chart<'a> {
+    /// What the chart shows, for those who cannot see it.
+    pub description: &'a str,
+    /// Label of the horizontal axis.
+    pub x: &'a str,
+    /// Label of the vertical axis.
+    pub y: &'a str,
+    /// Horizontal axis.
+    pub scale: Scale,
+    /// Values are shares in 0..1, shown as percent.
+    pub percent: bool,
+}
+
+const WIDTH: f64 = 640.0;
+const HEIGHT: f64 = 300.0;
+const LEFT: f64 = 56.0;
+const RIGHT: f64 = 12.0;
+const TOP: f64 = 12.0;
+const BOTTOM: f64 = 44.0;
+const ROW: f64 = 18.0;
+const COLOURS: [&str; 6] = ["#0b3c8c", "#c2410c", "#047857", "#7e22ce", "#b45309", "#475569"];
+
+impl Chart<'_> {
+    /// The chart as an `<svg>` element; values that are not finite are left out.
+    pub fn lines(&self, lines: &[Line]) -> String {
+        let on_axis = |x: f64| x.is_finite() && (self.scale == Scale::Linear || x > 0.0);
+        let lines: Vec<Line> = lines
+            .iter()
+            .map(|line| Line {
+                points: line.points.iter().copied().filter(|&(x, y)| on_axis(x) && y.is_finite()).collect(),
+                ..line.clone()
+            })
+            .filter(|line| !line.points.is_empty())
+            .collect();
+        let points = || lines.iter().flat_map(|line| line.points.iter());
+        let place = |x: f64| if self.scale == Scale::Logarithmic { x.log2() } else { x };
+        let (x0, x1) = extent(points().map(|&(x, _)| place(x)));
+        let top = if self.percent { 1.0 } else { nice(points().map(|&(_, y)| y).fold(0.0, f64::max)) };
+        let to_x = |x: f64| LEFT + (place(x) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
+        let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
+        let mut svg = self.frame(lines.len(), top, &to_y);
+        for x in self.ticks(points().map(|&(x, _)| x).collect()) {
+            let _ = write!(
+                svg,
+                r##"<text x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
+                to_x(x),
+                HEIGHT - BOTTOM + 16.0,
+                number(x)
+            );
+        }
+        for (i, line) in lines.iter().enumerate() {
+            let colour = COLOURS[i % COLOURS.len()];
+            let dash = if line.level { r##" stroke-dasharray="6 4""## } else { "" };
+            let path: Vec<String> =
+                line.points.iter().map(|&(x, y)| format!("{:.1},{:.1}", to_x(x), to_y(y))).collect();
+            let _ = write!(
+                svg,
+                r##"<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{}"/>"##,
+                path.join(" ")
+            );
+            for &(x, y) in line.points.iter().filter(|_| !line.level && line.points.len() <= 40) {
+                let _ = write!(
+                    svg,
+                    r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{colour}"><title>{} {}: {}</title></circle>"##,
+                    to_x(x),
+                    to_y(y),
+                    escape(self.x),
+                    number(x),
+                    self.value(y)
+                );
+            }
+            legend(&mut svg, i, colour, dash, &line.name);
+        }
+        svg.push_str("</svg>");
+        svg
+    }
+
+    /// Groups of bars: `names` along the axis, one bar per series in each group.
+    pub fn bars(&self, names: &[String], series: &[(String, Vec<f64>)]) -> String {
+        let values = series.iter().flat_map(|(_, values)| values.iter().copied()).filter(|value| value.is_finite());
+        let top = nice(values.fold(0.0, f64::max));
+        let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
+        let mut svg = self.frame(series.len(), top, &to_y);
+        let group = (WIDTH - LEFT - RIGHT) / names.len().max(1) as f64;
+        let width = group * 0.8 / series.len().max(1) as f64;
+        for (g, name) in names.iter().enumerate() {
+            let left = LEFT + group * (g as f64 + 0.1);
+            let _ = write!(
+                svg,
+                r##"<text x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
+                left + group * 0.4,
+                HEIGHT - BOTTOM + 16.0,
+                escape(name)
+            );
+            for (s, (series_name, values)) in series.iter().enumerate() {
+                let Some(value) = values.get(g).copied().filter(|value| value.is_finite()) else { continue };
+                let _ = write!(
+                    svg,
+                    r##"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}" fill="{}"><title>{}, {}: {}</title></rect>"##,
+                    left + width * s as f64,
+                    to_y(value),
+                    width,
+                    (HEIGHT - BOTTOM - to_y(value)).max(0.0),
+                    COLOURS[s % COLOURS.len()],
+                    escape(series_name),
+                    escape(name),
+                    self.value(value)
+                );
+            }
+        }
+        for (s, (name, _)) in series.iter().enumerate() {
+            legend(&mut svg, s, COLOURS[s % COLOURS.len()], "", name);
+        }
+        svg.push_str("</svg>");
+        svg
+    }
+
+    fn frame(&self, series: usize, top: f64, to_y: &dyn Fn(f64) -> f64) -> String {
+        let height = HEIGHT + ROW * series as f64;
+        let mut svg = format!(
+            r##"<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#111827"><title>{}</title>"##,
+            escape(self.description)
+        );
+        for tick in 0..=4 {
+            let value = top * f64::from(tick) / 4.0;
+            let y = to_y(value);
+            let _ = write!(
+                svg,
+                r##"<line x1="{LEFT}" x2="{}" y1="{y:.1}" y2="{y:.1}" stroke="#d1d5db"/><text x="{}" y="{:.1}" text-anchor="end">{}</text>"##,
+                WIDTH - RIGHT,
+                LEFT - 6.0,
+                y + 4.0,
+                self.value(value)
+            );
+        }
+        let _ = write!(
+            svg,
+            r##"<text x="{:.1}" y="{:.1}" text-anchor="middle">{}</text><text transform="translate(13 {:.1}) rotate(-90)" text-anchor="middle">{}</text>"##,
+            LEFT + (WIDTH - LEFT - RIGHT) / 2.0,
+            HEIGHT - 8.0,
+            escape(self.x),
+            TOP + (HEIGHT - TOP - BOTTOM) / 2.0,
+            escape(self.y)
+        );
+        svg
+    }
+
+    fn ticks(&self, mut values: Vec<f64>) -> Vec<f64> {
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        let stride = values.len().div_ceil(10).max(1);
+        values.into_iter().step_by(stride).collect()
+    }
+
+    fn value(&self, value: f64) -> String {
+        if self.percent { format!("{:.0} %", value * 100.0) } else { number(value) }
+    }
+}
+
+fn legend(svg: &mut String, row: usize, colour: &str, dash: &str, name: &str) {
+    let y = HEIGHT + ROW * row as f64 + 4.0;
+    let _ = write!(
+        svg,
+        r##"<line x1="{LEFT}" x2="{}" y1="{y}" y2="{y}" stroke="{colour}" stroke-width="3"{dash}/><text x="{}" y="{}">{}</text>"##,
+        LEFT + 28.0,
+        LEFT + 36.0,
+        y + 4.0,
+        escape(name)
+    );
+}
+
+fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    if low < high { (low, high) } else if low.is_finite() { (low - 0.5, low + 0.5) } else { (0.0, 1.0) }
+}
+
+/// The next of 1, 2, 2.5, 5 times a power of ten.
+fn nice(largest: f64) -> f64 {
+    if !(largest.is_finite() && largest > 0.0) {
+        return 1.0;
+    }
+    let unit = 10f64.powf(largest.log10().floor());
+    [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|step| step * unit).find(|&top| top >= largest * 0.999).unwrap_or(largest)
+}
+
+fn number(value: f64) -> String {
+    if value == value.round() && value.abs() < 1e7 {
+        format!("{value:.0}")
+    } else {
+        let text = format!("{value:.3}");
+        text.trim_end_matches('0').trim_end_matches('.').to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHART: Chart = Chart {
+        description: "a < b",
+        x: "T",
+        y: "accuracy",
+        scale: Scale::Logarithmic,
+        percent: true,
+    };
+
+    fn line(points: &[(f64, f64)]) -> Line {
+        Line {
+            name: "x & y".into(),
+            points: points.to_vec(),
+            level: false,
+        }
+    }
+
+    #[test]
+    fn powers_of_two_are_equally_far_apart() {
+        let svg = CHART.lines(&[line(&[(1.0, 0.0), (2.0, 0.5), (4.0, 1.0)])]);
+        let places: Vec<f64> =
+            svg.split("cx=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
+        assert_eq!(places.len(), 3);
+        assert!((places[1] - places[0] - (places[2] - places[1])).abs() < 0.2, "{places:?}");
+    }
+
+    #[test]
+    fn text_is_escaped_and_bad_values_are_left_out() {
+        let svg = CHART.lines(&[line(&[(0.0, 0.1), (1.0, f64::NAN), (2.0, 0.5)]), line(&[])]);
+        assert!(svg.contains("x &amp; y") && svg.contains("a &lt; b"));
+        assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        assert_eq!(svg.matches("<polyline").count(), 1);
+        assert!(CHART.lines(&[]).ends_with("</svg>"));
+        assert!(!CHART.bars(&["a".into()], &[("s".into(), vec![f64::NAN])]).contains("<rect"));
+    }
+
+    #[test]
+    fn the_axis_ends_at_a_round_number() {
+        assert_eq!([0.0, 0.03, 0.8, 1.0, 2.1, 73.0].map(nice).map(number), ["1", "0.05", "1", "1", "2.5", "100"]);
+    }
+}

@@ -1,0 +1,171 @@
+//! Stage 4: pictures of the classes, rebuilt from the networks.
+
+use ann::Ann;
+use anyhow::{Context as _, Result};
+use attack_eval::Reconstruction;
+use attack_eval::attacks::{BackConversionConfig, SpikeGradientConfig, back_conversion, spike_gradient};
+use candle_core::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+use snn_core::checkpoint;
+
+use super::{Context, convert};
+use crate::experiment::VariantConfig;
+use crate::store::Finished;
+
+/// The rebuilt pictures.
+pub const PICTURES: &str = "reconstruction.safetensors";
+const FORMAT: &str = "reconstruction/1";
+
+/// Settings of all attacks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AttackConfig {
+    /// Pictures per class of A1.
+    pub images_per_class: usize,
+    /// Pictures per class of A2, which costs T times as much; 0 for as many as A1.
+    pub spike_images_per_class: usize,
+    /// Training images that the pictures are compared with (FID, nearest neighbour); 0 for all.
+    pub real_images: usize,
+    /// A1: the weights read as a ReLU network.
+    pub back_conversion: BackConversionConfig,
+    /// A2: the gradient through the spikes.
+    pub spike_gradient: SpikeGradientConfig,
+}
+
+impl Default for AttackConfig {
+    fn default() -> Self {
+        Self {
+            images_per_class: 10,
+            spike_images_per_class: 0,
+            real_images: 0,
+            back_conversion: BackConversionConfig::default(),
+            spike_gradient: SpikeGradientConfig::default(),
+        }
+    }
+}
+
+impl AttackConfig {
+    /// Checks the settings of each attack.
+    ///
+    /// # Errors
+    /// The first setting outside its domain.
+    pub fn check(&self) -> Result<()> {
+        self.back_conversion.ascent.check().context("back_conversion.ascent")?;
+        self.spike_gradient.ascent.check().context("spike_gradient.ascent")
+    }
+}
+
+/// An attacked network.
+#[derive(Debug, Clone, Copy)]
+pub enum Target<'a> {
+    /// The source network, batch norm folded, from the conversion's folder.
+    Ann(&'a Finished),
+    /// A spiking network.
+    Spiking(&'static str, &'a Finished),
+}
+
+impl Target<'_> {
+    /// Name in the report.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Target::Ann(_) => "ann",
+            Target::Spiking(name, _) => name,
+        }
+    }
+
+    fn sha256(&self) -> Result<String> {
+        match self {
+            Target::Ann(finished) => finished.sha256(convert::SOURCE),
+            Target::Spiking(_, finished) => finished.sha256(convert::NETWORK),
+        }
+    }
+
+    /// The network as the back-conversion reads it.
+    pub fn reading(&self, ctx: &Context) -> Result<Ann> {
+        match self {
+            Target::Ann(finished) => convert::load_source(ctx, finished),
+            Target::Spiking(_, finished) => Ok(attack_eval::relu_reading(&convert::load(ctx, finished)?)?),
+        }
+    }
+}
+
+/// One attack on one target.
+#[derive(Debug, Clone)]
+pub struct Attacked {
+    /// `back_conversion` or `spike_gradient`.
+    pub attack: &'static str,
+    /// `ann`, `converted` or `encrypted`.
+    pub target: &'static str,
+    /// The stage.
+    pub finished: Finished,
+}
+
+/// Runs each attack on each target, every pair a stage of its own.
+pub fn attack(ctx: &Context, name: &str, variant: &VariantConfig, targets: &[Target]) -> Result<Vec<Attacked>> {
+    let config = &variant.attack;
+    let mut attacked = Vec::new();
+    for target in targets {
+        let per_class = config.images_per_class;
+        attacked.push(pair(ctx, name, "back_conversion", target, &(per_class, &config.back_conversion), |watch| {
+            let reading = target.reading(ctx)?;
+            Ok(back_conversion::run(&reading, &config.back_conversion, per_class, ctx.seed_of("attack"), watch)?)
+        })?);
+    }
+    for target in targets {
+        let Target::Spiking(_, finished) = target else { continue };
+        let per_class =
+            if config.spike_images_per_class == 0 { config.images_per_class } else { config.spike_images_per_class };
+        attacked.push(pair(ctx, name, "spike_gradient", target, &(per_class, &config.spike_gradient), |watch| {
+            let network = convert::load(ctx, finished)?;
+            Ok(spike_gradient::run(&network, &config.spike_gradient, per_class, ctx.seed_of("attack"), watch)?)
+        })?);
+    }
+    Ok(attacked)
+}
+
+fn pair(
+    ctx: &Context,
+    variant: &str,
+    attack: &'static str,
+    target: &Target,
+    config: &impl Serialize,
+    run: impl FnOnce(&mut snn_core::progress::Watch) -> Result<Reconstruction>,
+) -> Result<Attacked> {
+    let stage = format!("attack-{attack}-{}", target.name());
+    let finished = ctx.stage(Some(variant), &stage, config, &[("network", target.sha256()?)], |slot, watch| {
+        let pictures = run(watch)?;
+        save(&slot.path(PICTURES), &pictures)?;
+        Ok((vec![PICTURES], serde_json::json!({"images": pictures.len()})))
+    })?;
+    Ok(Attacked {
+        attack,
+        target: target.name(),
+        finished,
+    })
+}
+
+fn save(path: &std::path::Path, pictures: &Reconstruction) -> Result<()> {
+    let confidence = Tensor::new(pictures.confidence.as_slice(), &Device::Cpu)?;
+    let tensors = [
+        ("images".to_string(), pictures.images.clone()),
+        ("classes".to_string(), pictures.classes.clone()),
+        ("confidence".to_string(), confidence),
+    ];
+    Ok(checkpoint::save(path, &tensors.into(), &FORMAT)?)
+}
+
+/// The pictures of a finished attack, on the CPU.
+pub fn load(finished: &Finished) -> Result<Reconstruction> {
+    let path = finished.path(PICTURES);
+    let (mut tensors, format): (_, String) = checkpoint::load(&path, &Device::Cpu)?;
+    if format != FORMAT {
+        return Err(checkpoint::fault(&path, format!("holds a `{format}`, not a `{FORMAT}`")).into());
+    }
+    let mut take =
+        |name: &str| tensors.remove(name).ok_or_else(|| checkpoint::fault(&path, format!("has no tensor `{name}`")));
+    Ok(Reconstruction {
+        images: take("images")?,
+        classes: take("classes")?,
+        confidence: take("confidence")?.to_vec1()?,
+    })
+}
