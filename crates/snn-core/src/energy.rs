@@ -60,7 +60,11 @@ enum Source {
 /// # Errors
 /// Counts that do not belong to the topology or are missing; Poisson input without input events; a weighted layer that
 /// neither the input nor a population feeds (its name is in the message).
-pub fn estimate(topology: &Topology, evaluation: &Evaluation, direct_input: bool) -> Result<Energy> {
+pub fn estimate(
+    topology: &Topology,
+    evaluation: &Evaluation,
+    direct_input: bool,
+) -> Result<Energy> {
     if evaluation.samples == 0 || evaluation.timesteps == 0 {
         return Err(Error::argument("evaluation", "counts no image or no step"));
     }
@@ -82,12 +86,22 @@ pub fn estimate(topology: &Topology, evaluation: &Evaluation, direct_input: bool
             Source::Input => evaluation.input_events.as_ref(),
             Source::Population(index) => evaluation.spikes.get(&index),
         };
-        let counts = counts.filter(|counts| counts.len() == fan_out.len()).ok_or_else(|| Error::Layer {
-            index: layer,
-            kind: topology.layers()[layer].kind(),
-            message: format!("the evaluation does not count the spikes of its {} inputs", fan_out.len()),
-        })?;
-        let accumulates = counts.iter().zip(&fan_out).map(|(count, fan_out)| count * fan_out).sum::<f64>() / samples;
+        let counts = counts
+            .filter(|counts| counts.len() == fan_out.len())
+            .ok_or_else(|| Error::Layer {
+                index: layer,
+                kind: topology.layers()[layer].kind(),
+                message: format!(
+                    "the evaluation does not count the spikes of its {} inputs",
+                    fan_out.len()
+                ),
+            })?;
+        let accumulates = counts
+            .iter()
+            .zip(&fan_out)
+            .map(|(count, fan_out)| count * fan_out)
+            .sum::<f64>()
+            / samples;
         by_events += accumulates * AC_PICOJOULE;
         by_rate += macs[layer] as f64 * mean_rate(counts, samples * steps) * AC_PICOJOULE;
         events_by_layer.push((layer, accumulates));
@@ -124,13 +138,19 @@ fn fan_out(topology: &Topology, shapes: &[Vec<usize>], layer: usize) -> Result<(
         0 => topology.input().to_vec(),
         _ => shapes[index - 1].clone(),
     };
-    let mut fan_out = weight_uses(&topology.layers()[layer], &shape_before(layer), &shapes[layer]);
+    let mut fan_out = weight_uses(
+        &topology.layers()[layer],
+        &shape_before(layer),
+        &shapes[layer],
+    );
     for index in (0..layer).rev() {
         let between = &topology.layers()[index];
         match between {
             Layer::Activation { .. } => return Ok((Source::Population(index), fan_out)),
             Layer::Flatten | Layer::Dropout { .. } => {}
-            Layer::AvgPool2d { kernel } => fan_out = through_pool(&fan_out, &shape_before(index), *kernel),
+            Layer::AvgPool2d { kernel } => {
+                fan_out = through_pool(&fan_out, &shape_before(index), *kernel)
+            }
             _ => {
                 return Err(Error::Layer {
                     index: layer,
@@ -173,7 +193,11 @@ fn weight_uses(layer: &Layer, input: &[usize], output: &[usize]) -> Vec<f64> {
             let (rows, columns) = (along(height, out_height), along(width, out_width));
             let plane: Vec<f64> = rows
                 .iter()
-                .flat_map(|row| columns.iter().map(move |column| row * column * out_channels as f64))
+                .flat_map(|row| {
+                    columns
+                        .iter()
+                        .map(move |column| row * column * out_channels as f64)
+                })
                 .collect();
             plane.repeat(channels)
         }

@@ -56,7 +56,9 @@ pub struct Evaluation {
 impl Evaluation {
     /// Accuracy in 0..1 after the whole window.
     pub fn accuracy(&self) -> f64 {
-        self.accuracy_by_t.last().map_or(0.0, |&(_, accuracy)| accuracy)
+        self.accuracy_by_t
+            .last()
+            .map_or(0.0, |&(_, accuracy)| accuracy)
     }
 }
 
@@ -78,7 +80,10 @@ pub fn evaluate(
     if options.batch == 0 || options.chunk == 0 {
         return Err(Error::argument(
             "options",
-            format!("batch and chunk must be at least 1, got {} and {}", options.batch, options.chunk),
+            format!(
+                "batch and chunk must be at least 1, got {} and {}",
+                options.batch, options.chunk
+            ),
         ));
     }
     let samples = images.dims().first().copied().unwrap_or(0);
@@ -115,7 +120,10 @@ pub fn evaluate(
         }
         for (index, counts) in &run.spikes {
             let units = counts.elem_count() / count;
-            add_rows(spikes.entry(*index).or_insert_with(|| vec![0.0; units]), counts)?;
+            add_rows(
+                spikes.entry(*index).or_insert_with(|| vec![0.0; units]),
+                counts,
+            )?;
         }
         if let Some(counts) = &run.input_events {
             let units = counts.elem_count() / count;
@@ -123,7 +131,13 @@ pub fn evaluate(
         }
         let done = start + count;
         let accuracy = correct[windows.len() - 1] as f64 / done as f64;
-        progress::report(watch, "image", done as u64, samples as u64, format!("accuracy {accuracy:.4}"))?;
+        progress::report(
+            watch,
+            "image",
+            done as u64,
+            samples as u64,
+            format!("accuracy {accuracy:.4}"),
+        )?;
     }
     Ok(Evaluation {
         samples,
@@ -148,7 +162,9 @@ pub fn argmax(row: &[f32]) -> Option<usize> {
 
 fn check_windows(windows: &[usize]) -> Result<usize> {
     match windows {
-        [first, .., last] | [first @ last] if *first > 0 && windows.is_sorted_by(|a, b| a < b) => Ok(*last),
+        [first, .., last] | [first @ last] if *first > 0 && windows.is_sorted_by(|a, b| a < b) => {
+            Ok(*last)
+        }
         _ => Err(Error::argument(
             "windows",
             format!("must be numbers of steps in ascending order, from 1 on, got {windows:?}"),
@@ -160,14 +176,20 @@ fn check_labels(labels: &Tensor, samples: usize, classes: usize) -> Result<Vec<u
     if labels.dims() != [samples] {
         return Err(Error::argument(
             "labels",
-            format!("needs [{samples}] to go with the images, got {:?}", labels.dims()),
+            format!(
+                "needs [{samples}] to go with the images, got {:?}",
+                labels.dims()
+            ),
         ));
     }
     let labels: Vec<u32> = labels.to_vec1()?;
     match labels.iter().position(|&label| label as usize >= classes) {
         Some(i) => Err(Error::argument(
             "labels",
-            format!("label {} of image {i} is not below the {classes} classes of the network", labels[i]),
+            format!(
+                "label {} of image {i} is not below the {classes} classes of the network",
+                labels[i]
+            ),
         )),
         None => Ok(labels),
     }
@@ -179,7 +201,11 @@ fn check_range(images: &Tensor, start: usize) -> Result<()> {
     match values.iter().position(|v| v.is_nan() || v.abs() > 1.0) {
         Some(i) => Err(Error::argument(
             "images",
-            format!("must lie in [-1, 1], image {} holds {}", start + i / pixels, values[i]),
+            format!(
+                "must lie in [-1, 1], image {} holds {}",
+                start + i / pixels,
+                values[i]
+            ),
         )),
         None => Ok(()),
     }

@@ -1,0 +1,120 @@
+//! Small networks and images.
+#![allow(dead_code)] // each test file uses its part
+
+use std::collections::BTreeMap;
+
+use ann::{Ann, Depth, VggConfig};
+use candle_core::{Device, Tensor};
+use convert::{Conversion, ConvertConfig, Granularity, ThresholdRule};
+use snn_core::encode::Encoder;
+use snn_core::progress::silent;
+use snn_core::rng::Seed;
+use snn_core::{ActivationFunction, Layer, Parameters, Topology};
+
+pub const RELU: Layer = Layer::Activation {
+    function: ActivationFunction::Relu,
+};
+
+pub fn conv(in_channels: usize, out_channels: usize, bias: bool) -> Layer {
+    Layer::Conv2d {
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+        bias,
+    }
+}
+
+pub fn linear(in_features: usize, out_features: usize, bias: bool) -> Layer {
+    Layer::Linear {
+        in_features,
+        out_features,
+        bias,
+    }
+}
+
+/// A VGG5 with a few channels on 3x8x8 images and 5 classes.
+pub fn vgg(bias: bool, batch_norm: bool, seed: u64) -> Ann {
+    let topology = VggConfig {
+        depth: Depth::Vgg5,
+        width: 0.1,
+        hidden: 16,
+        bias,
+        batch_norm,
+        conv_dropout: 0.2,
+        hidden_dropout: 0.5,
+    }
+    .topology([3, 8, 8], 5)
+    .expect("valid");
+    random(topology, seed)
+}
+
+/// Kaiming-normal weights; biases, batch-norm scales, shifts and statistics drawn, too, so that none is trivial.
+pub fn random(topology: Topology, seed: u64) -> Ann {
+    let ann = Ann::initialise(topology, Seed::new(seed), &Device::Cpu).expect("a network");
+    let tensors: BTreeMap<String, Tensor> = ann
+        .parameters()
+        .iter()
+        .map(|(name, tensor)| {
+            let draw = |low, high| {
+                let seed = Seed::new(seed).derive(name);
+                seed.uniform(tensor.dims(), low, high, &Device::Cpu)
+                    .expect("a tensor")
+            };
+            let tensor = match name.rsplit('.').next() {
+                Some("bias") => draw(-0.1, 0.2),
+                Some("gamma") => draw(-1.2, 1.2),
+                Some("beta") => draw(-0.3, 0.6),
+                Some("running_mean") => draw(-0.5, 0.5),
+                Some("running_var") => draw(0.3, 2.0),
+                _ => tensor.clone(),
+            };
+            (name.clone(), tensor)
+        })
+        .collect();
+    let topology = ann.topology().clone();
+    let parameters = Parameters::new(&topology, tensors).expect("fits");
+    Ann::new(topology, parameters)
+}
+
+pub fn images(n: usize, seed: u64) -> Tensor {
+    Seed::new(seed)
+        .uniform(&[n, 3, 8, 8], -1.0, 1.0, &Device::Cpu)
+        .expect("images")
+}
+
+pub fn config(thresholds: ThresholdRule, encoder: Encoder) -> ConvertConfig {
+    ConvertConfig {
+        thresholds,
+        encoder,
+        calibration_timesteps: 20,
+        batch: 4,
+        report_images: 0,
+        ..ConvertConfig::default()
+    }
+}
+
+pub fn percentile(percentile: f64, granularity: Granularity) -> ThresholdRule {
+    ThresholdRule::Percentile {
+        percentile,
+        granularity,
+    }
+}
+
+pub fn convert(ann: &Ann, images: Option<&Tensor>, config: &ConvertConfig) -> Conversion {
+    convert::convert(ann, images, config, Seed::new(7), &mut silent).expect("converts")
+}
+
+pub fn refusal(ann: &Ann, images: Option<&Tensor>, config: &ConvertConfig) -> String {
+    convert::convert(ann, images, config, Seed::new(7), &mut silent)
+        .expect_err("must be refused")
+        .to_string()
+}
+
+pub fn values(tensor: &Tensor) -> Vec<f32> {
+    tensor
+        .flatten_all()
+        .and_then(|t| t.to_vec1())
+        .expect("values")
+}

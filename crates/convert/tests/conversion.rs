@@ -1,0 +1,216 @@
+//! What a converted network computes, against the source network.
+
+mod common;
+
+use ann::Mode;
+use common::{RELU, config, conv, convert, images, linear, percentile, random, values, vgg};
+use convert::{ConvertConfig, Granularity, ThresholdRule, fold_batch_norm};
+use snn_core::encode::Encoder;
+use snn_core::evaluate::argmax;
+use snn_core::network::Batch;
+use snn_core::rng::Seed;
+use snn_core::{Layer, Topology};
+
+const MAX_CURRENT: ThresholdRule = ThresholdRule::MaxCurrent { scale: 1.0 };
+
+#[test]
+fn per_layer_thresholds_keep_bias_free_weights_bit_for_bit() {
+    let ann = vgg(false, false, 1);
+    for rule in [MAX_CURRENT, percentile(99.0, Granularity::Layer)] {
+        let conversion = convert(&ann, Some(&images(6, 2)), &config(rule, Encoder::Poisson));
+        for (name, tensor) in ann.parameters().iter() {
+            let converted = &conversion.network.parameters().tensors()[name];
+            assert_eq!(values(converted), values(tensor), "{name}");
+        }
+        for threshold in conversion.network.thresholds().values() {
+            assert_eq!(threshold.dims(), [1]);
+        }
+        let bare = convert(&ann, Some(&images(6, 2)), &config(rule, Encoder::Direct));
+        assert_eq!(bare.network.topology(), ann.topology());
+    }
+}
+
+#[test]
+fn channel_thresholds_keep_the_scale_of_the_weights() {
+    let ann = vgg(false, false, 1);
+    let rule = percentile(99.0, Granularity::Channel);
+    let network = convert(&ann, Some(&images(6, 2)), &config(rule, Encoder::Direct)).network;
+    // the input has unit 1, so the first layer is untouched; then columns are scaled with geometric mean 1
+    let weighted = network.topology().weighted();
+    let weight = |layer| {
+        let ours = values(network.parameters().weight(layer).expect("a weight"));
+        let theirs = values(ann.parameters().weight(layer).expect("a weight"));
+        (ours, theirs)
+    };
+    let (ours, theirs) = weight(weighted[0]);
+    assert_eq!(ours, theirs);
+    let (ours, theirs) = weight(weighted[1]);
+    assert_ne!(ours, theirs);
+    let logarithms: f64 = ours
+        .iter()
+        .zip(&theirs)
+        .map(|(a, b)| f64::from(a / b).ln())
+        .sum::<f64>();
+    assert!((logarithms / ours.len() as f64).abs() < 1e-5);
+}
+
+#[test]
+fn folding_equals_the_unfolded_network() {
+    let ann = vgg(false, true, 3);
+    let folded = fold_batch_norm(&ann).expect("folds");
+    let layers = folded.topology().layers();
+    assert!(!layers.iter().any(|l| matches!(l, Layer::BatchNorm { .. })));
+    assert_eq!(layers.len(), ann.topology().layers().len() - 3);
+    let forward =
+        |ann: &ann::Ann| values(&ann.forward(&images(7, 4), Mode::Inference).expect("runs"));
+    let (whole, merged) = (forward(&ann), forward(&folded));
+    let largest = whole.iter().fold(0f32, |m, v| m.max(v.abs()));
+    assert!(largest > 0.1);
+    for (a, b) in whole.iter().zip(&merged) {
+        assert!((a - b).abs() < 1e-5 * largest, "{a} {b}");
+    }
+    // nothing to fold: the same tensors
+    let plain = vgg(true, false, 3);
+    let same = fold_batch_norm(&plain).expect("folds");
+    assert_eq!(same.topology(), plain.topology());
+    assert_eq!(forward(&same), forward(&plain));
+}
+
+/// Batch norm after a layer with a bias of its own, and after a linear layer.
+#[test]
+fn folding_merges_biases_and_linear_layers() {
+    let norm = |channels| Layer::BatchNorm {
+        channels,
+        epsilon: 1e-3,
+    };
+    let layers = vec![
+        conv(3, 4, true),
+        norm(4),
+        RELU,
+        Layer::Flatten,
+        linear(256, 6, true),
+        norm(6),
+        RELU,
+        linear(6, 5, false),
+    ];
+    let ann = random(
+        Topology::new("normed", [3, 8, 8], layers).expect("valid"),
+        5,
+    );
+    let folded = fold_batch_norm(&ann).expect("folds");
+    let forward =
+        |ann: &ann::Ann| values(&ann.forward(&images(3, 4), Mode::Inference).expect("runs"));
+    for (a, b) in forward(&ann).iter().zip(forward(&folded)) {
+        assert!((a - b).abs() < 1e-4, "{a} {b}");
+    }
+}
+
+/// In the first population, with a constant current and v(0) = 0, the rate times the spike value is the clipped
+/// activation to within one spike.
+#[test]
+fn rates_are_clipped_activations() {
+    for granularity in [Granularity::Layer, Granularity::Channel] {
+        let ann = vgg(true, false, 6);
+        let images = images(3, 8);
+        let conversion = convert(
+            &ann,
+            Some(&images),
+            &config(percentile(90.0, granularity), Encoder::Direct),
+        );
+        let timesteps = 200;
+        let batch = Batch {
+            images: &images,
+            ids: &[0, 1, 2],
+            seed: Seed::new(0),
+        };
+        let run = conversion.network.run(batch, timesteps, 32).expect("runs");
+        let trace = conversion
+            .source
+            .trace(&images, Mode::Inference)
+            .expect("runs");
+        let first = conversion.network.topology().activations()[0];
+        // the input has unit 1: the first thresholds are in the source network's units
+        let lambda = values(&conversion.network.thresholds()[&first]);
+        let (counts, activations) = (
+            values(&run.spikes[&first]),
+            values(&trace.activations[&first]),
+        );
+        let per_channel = 64;
+        let channels = activations.len() / 3 / per_channel;
+        let mut clipped = 0;
+        for (i, (count, activation)) in counts.iter().zip(&activations).enumerate() {
+            let lambda = lambda[(i / per_channel % channels) % lambda.len()];
+            let rate = count / timesteps as f32 * lambda;
+            clipped += usize::from(*activation > lambda);
+            let error = (rate - activation.min(lambda)).abs();
+            assert!(
+                error <= lambda / timesteps as f32 * 1.01,
+                "{rate} {activation} {lambda}"
+            );
+        }
+        assert!(clipped > 0 && clipped < activations.len() / 5);
+    }
+}
+
+/// With a long window and v(0) half a threshold the classes are the source network's, for every rule, and the logits
+/// are on its scale.
+#[test]
+fn predictions_agree_with_the_source_at_a_long_window() {
+    let rules = [
+        (percentile(100.0, Granularity::Channel), false),
+        (percentile(100.0, Granularity::Layer), false),
+        (MAX_CURRENT, false),
+        (ThresholdRule::BatchNorm { deviations: 4.0 }, true),
+    ];
+    for (rule, batch_norm) in rules {
+        let (mut agreeing, mut distance, mut size) = (0, 0.0, 0.0);
+        for seed in [10, 11, 12] {
+            let ann = vgg(!batch_norm, batch_norm, seed);
+            let images = images(20, 100 + seed);
+            let config = ConvertConfig {
+                initial_membrane: 0.5,
+                ..config(rule, Encoder::Direct)
+            };
+            let calibration = config.needs_images().then_some(&images);
+            let network = convert(&ann, calibration, &config).network;
+            let ids: Vec<u64> = (0..20).collect();
+            let batch = Batch {
+                images: &images,
+                ids: &ids,
+                seed: Seed::new(0),
+            };
+            let run = network.run(batch, 256, 32).expect("runs");
+            let ours = values(&run.logits.get(255).expect("the last step"));
+            let theirs = values(&ann.forward(&images, Mode::Inference).expect("runs"));
+            for (a, b) in ours.chunks(5).zip(theirs.chunks(5)) {
+                agreeing += usize::from(argmax(a) == argmax(b));
+            }
+            for (a, b) in ours.iter().zip(&theirs) {
+                distance += f64::from(a - b).powi(2);
+                size += f64::from(*b).powi(2);
+            }
+        }
+        assert!(agreeing >= 54, "{rule:?}: {agreeing} of 60");
+        assert!(distance < 0.02 * size, "{rule:?}: {}", distance / size);
+    }
+}
+
+#[test]
+fn settings_are_passed_on_and_files_round_trip() {
+    let config = ConvertConfig {
+        initial_membrane: 0.5,
+        ..config(
+            ThresholdRule::BatchNorm { deviations: 3.0 },
+            Encoder::Direct,
+        )
+    };
+    let network = convert(&vgg(false, true, 1), None, &config).network;
+    assert_eq!(network.settings().encoder, Encoder::Direct);
+    assert_eq!(network.settings().initial_membrane, 0.5);
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("converted.safetensors");
+    network.save(&path).expect("saves");
+    let loaded = snn_core::SpikingNetwork::load(&path, &candle_core::Device::Cpu).expect("loads");
+    assert_eq!(loaded.settings(), network.settings());
+    assert_eq!(loaded.topology(), network.topology());
+}
