@@ -71,6 +71,10 @@ pub struct VggConfig {
     pub hidden_dropout: f64,
 }
 
+// beyond any network that could be trained, and far from overflow
+const MAX_WIDTH: f64 = 64.0;
+const MAX_HIDDEN: usize = 1 << 20;
+
 fn one() -> f64 {
     1.0
 }
@@ -98,13 +102,33 @@ impl VggConfig {
     /// The layer list for images `[C, H, W]`.
     ///
     /// # Errors
-    /// A width that is not positive, sides that the pools do not divide, no classes.
+    /// A setting outside its domain, by name; sides that the pools do not divide, no classes.
     pub fn topology(&self, input: [usize; 3], classes: usize) -> Result<Topology> {
-        if !(self.width.is_finite() && self.width > 0.0) {
+        if !(self.width > 0.0 && self.width <= MAX_WIDTH) {
             return Err(Error::argument(
                 "width",
-                format!("must be positive, got {}", self.width),
+                format!(
+                    "must be positive and at most {MAX_WIDTH}, got {}",
+                    self.width
+                ),
             ));
+        }
+        if self.hidden > MAX_HIDDEN {
+            return Err(Error::argument(
+                "hidden",
+                format!("must be at most {MAX_HIDDEN}, got {}", self.hidden),
+            ));
+        }
+        for (name, probability) in [
+            ("conv_dropout", self.conv_dropout),
+            ("hidden_dropout", self.hidden_dropout),
+        ] {
+            if !(0.0..1.0).contains(&probability) {
+                return Err(Error::argument(
+                    name,
+                    format!("must be in [0, 1), got {probability}"),
+                ));
+            }
         }
         if classes == 0 {
             return Err(Error::argument("classes", "must be at least 1"));

@@ -1,0 +1,125 @@
+//! The VGG family against the figures of the method's description.
+
+use ann::{Depth, VggConfig};
+use snn_core::{Layer, Topology};
+
+fn plan(topology: &Topology) -> String {
+    let word = |layer: &Layer| match layer {
+        Layer::Conv2d { out_channels, .. } => Some(out_channels.to_string()),
+        Layer::AvgPool2d { .. } => Some("P".into()),
+        _ => None,
+    };
+    topology
+        .layers()
+        .iter()
+        .filter_map(word)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[test]
+fn vgg16_has_the_published_size() {
+    let vgg16 = VggConfig::paper(Depth::Vgg16);
+    let cifar = vgg16.topology([3, 32, 32], 10).expect("a network");
+    assert_eq!((cifar.macs() as f64 / 1e6).round(), 315.0);
+    assert_eq!((cifar.parameter_count() as f64 / 1e4).round(), 1685.0);
+    assert_eq!(cifar.neuron_count(), 280_576);
+    let tiny = vgg16.topology([3, 64, 64], 200).expect("a network");
+    assert_eq!((tiny.macs() as f64 / 1e6).round(), 1262.0);
+    assert_eq!((tiny.parameter_count() as f64 / 1e5).round(), 239.0);
+}
+
+#[test]
+fn plans_are_as_described() {
+    let expected = [
+        (Depth::Vgg5, "64,P,128,128,P"),
+        (Depth::Vgg9, "64,64,P,128,128,P,256,256,256,P"),
+        (Depth::Vgg11, "64,P,128,P,256,256,P,512,512,P,512,512"),
+        (
+            Depth::Vgg13,
+            "64,64,P,128,128,P,256,256,P,512,512,P,512,512,P",
+        ),
+        (
+            Depth::Vgg16,
+            "64,64,P,128,128,P,256,256,256,P,512,512,512,P,512,512,512,P",
+        ),
+        (
+            Depth::Vgg19,
+            "64,64,P,128,128,P,256,256,256,256,P,512,512,512,512,P,512,512,512,512,P",
+        ),
+    ];
+    for (depth, layers) in expected {
+        let topology = VggConfig::paper(depth)
+            .topology([3, 32, 32], 10)
+            .expect("a network");
+        assert_eq!(plan(&topology), layers);
+    }
+    let half = VggConfig {
+        width: 0.5,
+        ..VggConfig::paper(Depth::Vgg5)
+    };
+    assert_eq!(
+        plan(&half.topology([3, 32, 32], 10).expect("a network")),
+        "32,P,64,64,P"
+    );
+}
+
+#[test]
+fn dropout_stands_where_no_pool_follows() {
+    let topology = VggConfig::paper(Depth::Vgg5)
+        .topology([3, 32, 32], 10)
+        .expect("a network");
+    let kinds: Vec<&str> = topology.layers().iter().map(Layer::kind).collect();
+    let expected = [
+        "conv2d",
+        "activation",
+        "avg_pool2d",
+        "conv2d",
+        "activation",
+        "dropout",
+        "conv2d",
+        "activation",
+        "avg_pool2d",
+        "flatten",
+        "linear",
+        "activation",
+        "dropout",
+        "linear",
+    ];
+    assert_eq!(kinds, expected);
+    assert!(
+        topology
+            .tensor_shapes()
+            .iter()
+            .all(|(name, _)| name.ends_with(".weight")),
+        "the paper's has no bias"
+    );
+}
+
+#[test]
+fn bad_settings_are_refused() {
+    let paper = || VggConfig::paper(Depth::Vgg16);
+    let wrong: [(&str, fn(&mut VggConfig)); 6] = [
+        ("width", |c| c.width = 0.0),
+        ("width", |c| c.width = 1e300),
+        ("hidden", |c| c.hidden = usize::MAX),
+        ("conv_dropout", |c| c.conv_dropout = f64::NAN),
+        ("hidden_dropout", |c| c.hidden_dropout = -0.5),
+        ("hidden_dropout", |c| c.hidden_dropout = 1.0),
+    ];
+    for (name, change) in wrong {
+        let mut config = paper();
+        change(&mut config);
+        let error = config
+            .topology([3, 32, 32], 10)
+            .expect_err("refused")
+            .to_string();
+        assert!(error.starts_with(name), "{error}");
+    }
+    assert!(
+        paper().topology([3, 28, 28], 10).is_err(),
+        "the pools do not divide 28"
+    );
+    assert!(paper().topology([3, 32, 32], 0).is_err());
+    assert!(paper().topology([0, 32, 32], 10).is_err());
+}
