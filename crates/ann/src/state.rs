@@ -5,6 +5,7 @@ use std::path::Path;
 
 use candle_core::Tensor;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use snn_core::checkpoint;
 
@@ -37,16 +38,17 @@ pub fn take(all: &mut BTreeMap<String, Tensor>, part: &str) -> BTreeMap<String, 
 ///
 /// # Errors
 /// The file, the first setting that differs (such as `config.optimiser.momentum`), and both values.
-pub fn require_same<T: Serialize>(path: &Path, name: &str, stored: &T, asked: &T) -> Result<()> {
+pub fn require_same<T>(path: &Path, name: &str, stored: &T, asked: &T) -> Result<()>
+where
+    T: Serialize + DeserializeOwned,
+{
+    let unreadable = |e: serde_json::Error| Error::argument("settings", e.to_string());
     // by way of text, as the stored ones came: reading a number may change its last bit
-    let value = |settings: &T| -> Result<Value> {
-        let text = serde_json::to_string(settings);
-        text.and_then(|text| serde_json::from_str(&text))
-            .map_err(|e| Error::argument("settings", e.to_string()))
-    };
-    let stored =
-        serde_json::to_value(stored).map_err(|e| Error::argument("settings", e.to_string()))?;
-    match difference(name, &stored, &value(asked)?) {
+    let text = serde_json::to_string(asked).map_err(unreadable)?;
+    let asked: T = serde_json::from_str(&text).map_err(unreadable)?;
+    let value = |settings: &T| serde_json::to_value(settings).map_err(unreadable);
+    let (stored, asked) = (value(stored)?, value(&asked)?);
+    match difference(name, &stored, &asked) {
         None => Ok(()),
         Some((field, stored, asked)) => {
             let message = format!(
@@ -104,6 +106,15 @@ mod tests {
                 "{message}"
             );
         }
+    }
+
+    /// An f32 is written as itself and seen as the f64 next to it.
+    #[test]
+    fn numbers_that_went_through_a_file_are_the_same() {
+        let asked = (0.3f32, 0.1f64 + 0.2);
+        let text = serde_json::to_string(&asked).expect("text");
+        let stored: (f32, f64) = serde_json::from_str(&text).expect("numbers");
+        require_same(Path::new("x"), "config", &stored, &asked).expect("the same");
     }
 
     #[test]

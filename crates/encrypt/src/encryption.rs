@@ -17,7 +17,7 @@ use crate::loss::encryption_loss;
 use crate::{EncryptConfig, Error, Result, digest};
 
 /// What one epoch gave. Loss, its parts and the agreement are means over the epoch's images as they were seen: with
-/// dropout and with weights in motion.
+/// dropout and with weights in motion. Numbers are rounded to 9 digits.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncryptLog {
@@ -181,9 +181,9 @@ impl Encryption {
         &self.config
     }
 
-    /// A copy of the network as it is now; later epochs don't change it.
-    pub fn network(&self) -> Result<SpikingNetwork> {
-        Ok(self.network.frozen()?)
+    /// The network in training; later epochs change it. [`SpikingNetwork::frozen`] makes a copy that stays.
+    pub fn network(&self) -> &SpikingNetwork {
+        &self.network
     }
 
     /// One pass over the set in random order: backpropagation through time over all T steps, one step of the optimiser
@@ -293,18 +293,22 @@ impl Encryption {
             );
             report(watch, unit.as_str(), step as u64 + 1, count, note)?;
         }
+        let mut weight_change = drift::by_layer(
+            self.network.topology(),
+            &self.start,
+            self.network.parameters(),
+        )?;
+        for change in &mut weight_change {
+            change.relative = rounded(change.relative);
+        }
         Ok(EncryptLog {
             epoch,
-            loss: sums.mean(sums.loss),
-            ce: sums.mean(sums.ce),
-            kl: sums.mean(sums.kl),
-            agreement: sums.mean(sums.same),
-            weight_change: drift::by_layer(
-                self.network.topology(),
-                &self.start,
-                self.network.parameters(),
-            )?,
-            learning_rate,
+            loss: rounded(sums.mean(sums.loss)),
+            ce: rounded(sums.mean(sums.ce)),
+            kl: rounded(sums.mean(sums.kl)),
+            agreement: rounded(sums.mean(sums.same)),
+            weight_change,
+            learning_rate: rounded(learning_rate),
         })
     }
 
@@ -371,6 +375,12 @@ impl Sums {
     fn mean(&self, sum: f64) -> f64 {
         sum / self.images
     }
+}
+
+/// Nine significant digits: few enough that JSON gives back the same number, so that the state of a resumed training has
+/// the same bytes.
+fn rounded(value: f64) -> f64 {
+    format!("{value:.8e}").parse().unwrap_or(value)
 }
 
 /// Number of rows with the largest entry at the same place.
