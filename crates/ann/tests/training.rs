@@ -103,6 +103,8 @@ fn saved(trainer: &Trainer, path: &Path) -> Vec<u8> {
     std::fs::read(path).expect("read")
 }
 
+type Change = fn(&mut TrainConfig);
+
 #[test]
 fn an_interruption_leaves_no_trace() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -410,7 +412,7 @@ fn bad_input_is_refused() {
     refused(&one.0, &one.1, "batch norm needs at least 2 images");
 
     let ann = Ann::initialise(topology(0.0), Seed::new(1), &Device::Cpu).expect("a network");
-    let wrong: [(&str, fn(&mut TrainConfig)); 7] = [
+    let wrong: [(&str, Change); 7] = [
         ("epochs", |c| c.epochs = 0),
         ("batch", |c| c.batch = 0),
         ("learning_rate", |c| c.learning_rate = f64::NAN),

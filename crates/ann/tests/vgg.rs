@@ -17,6 +17,8 @@ fn plan(topology: &Topology) -> String {
         .join(",")
 }
 
+type Change = fn(&mut VggConfig);
+
 #[test]
 fn vgg16_has_the_published_size() {
     let vgg16 = VggConfig::paper(Depth::Vgg16);
@@ -99,7 +101,7 @@ fn dropout_stands_where_no_pool_follows() {
 #[test]
 fn bad_settings_are_refused() {
     let paper = || VggConfig::paper(Depth::Vgg16);
-    let wrong: [(&str, fn(&mut VggConfig)); 6] = [
+    let wrong: [(&str, Change); 6] = [
         ("width", |c| c.width = 0.0),
         ("width", |c| c.width = 1e300),
         ("hidden", |c| c.hidden = usize::MAX),
