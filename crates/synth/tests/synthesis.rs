@@ -15,7 +15,8 @@ const CLASSES: usize = 4;
 fn network(batch_norm: bool) -> Ann {
     let config = VggConfig {
         width: 0.1,
-        hidden: 0,
+        hidden: 48,
+        hidden_dropout: 0.0,
         batch_norm,
         conv_dropout: 0.0,
         ..VggConfig::paper(Depth::Vgg5)
@@ -324,7 +325,8 @@ fn refuses_bad_settings() {
             other => panic!("{field}: {other:?}"),
         }
     }
-    for range in [0..0, 3..2, 10..14] {
+    let backwards = Range { start: 3, end: 2 };
+    for range in [0..0, backwards, 10..14] {
         let found = synthesise(&ann, &config(), Seed::new(1), range, &mut silent);
         assert!(matches!(found, Err(Error::Argument { name: "range", .. })));
     }
