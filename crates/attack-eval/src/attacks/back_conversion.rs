@@ -31,7 +31,7 @@ pub fn run(
     watch: &mut Watch,
 ) -> Result<Reconstruction> {
     // constants: no gradient of a weight is ever needed
-    let network = Ann::new(network.topology().clone(), network.parameters().detached());
+    let network = network.detached();
     ascent::run(
         &network,
         &config.ascent,

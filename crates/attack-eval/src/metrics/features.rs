@@ -21,7 +21,7 @@ impl Features {
     pub fn extract(judge: &Ann, images: &Tensor, batch: usize) -> Result<Self> {
         let n = check::images("images", images)?;
         let batch = check::batch(batch)?;
-        let judge = Ann::new(judge.topology().clone(), judge.parameters().detached());
+        let judge = judge.detached();
         let device = judge.parameters().device();
         let mut rows = Vec::new();
         for first in (0..n).step_by(batch) {

@@ -32,7 +32,7 @@ pub fn judge(judge: &Ann, images: &Tensor, classes: &Tensor, batch: usize) -> Re
     let k = judge.topology().classes();
     let labels = check::labels("classes", classes, n, k)?;
     let batch = check::batch(batch)?;
-    let judge = Ann::new(judge.topology().clone(), judge.parameters().detached());
+    let judge = judge.detached();
     let device = judge.parameters().device();
     let (mut counts, mut first, mut five) = (vec![0usize; k], vec![0usize; k], vec![0usize; k]);
     for start in (0..n).step_by(batch) {

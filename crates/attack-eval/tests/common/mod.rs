@@ -1,0 +1,160 @@
+//! Small networks, and their conversion by hand.
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeMap;
+
+use ann::Ann;
+use candle_core::{Device, Tensor};
+use snn_core::rng::Seed;
+use snn_core::{ActivationFunction, Layer, Parameters, SpikingNetwork, SpikingSettings, Topology};
+
+pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// Two convolutions, two linear layers, pools and a dropout for images 3x8x8 and four classes; biases drawn too.
+pub fn network(bias: bool, seed: Seed) -> Outcome<Ann> {
+    let relu = Layer::Activation {
+        function: ActivationFunction::Relu,
+    };
+    let conv = |in_channels, out_channels| Layer::Conv2d {
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+        bias,
+    };
+    let linear = |in_features, out_features| Layer::Linear {
+        in_features,
+        out_features,
+        bias,
+    };
+    let layers = vec![
+        conv(3, 6),
+        relu.clone(),
+        Layer::AvgPool2d { kernel: 2 },
+        conv(6, 8),
+        relu.clone(),
+        Layer::AvgPool2d { kernel: 2 },
+        Layer::Flatten,
+        linear(32, 12),
+        relu,
+        Layer::Dropout { probability: 0.5 },
+        linear(12, 4),
+    ];
+    let mut ann = Ann::initialise(
+        Topology::new("small", [3, 8, 8], layers)?,
+        seed,
+        &Device::Cpu,
+    )?;
+    if bias {
+        for layer in ann.topology().weighted() {
+            let shape = ann
+                .parameters()
+                .bias(layer)
+                .expect("built with biases")
+                .dims()
+                .to_vec();
+            let bias =
+                seed.derive("bias")
+                    .index(layer as u64)
+                    .normal(&shape, 0.0, 0.2, &Device::Cpu)?;
+            ann.parameters_mut().replace(layer, "bias", bias)?;
+        }
+    }
+    Ok(ann)
+}
+
+/// Conversion with one scale per population: weights as they are, `theta_l = lambda_l / lambda_(l-1)`.
+pub fn per_layer(source: &Ann, scales: &[f32]) -> Outcome<SpikingNetwork> {
+    let topology = source.topology();
+    let mut thresholds = BTreeMap::new();
+    let mut tensors = source.parameters().tensors().clone();
+    let mut before = 1f32;
+    let mut scales = scales.iter();
+    for (index, layer) in topology.layers().iter().enumerate() {
+        match layer {
+            Layer::Activation { .. } => {
+                let scale = *scales.next().expect("a scale for each population");
+                thresholds.insert(index, Tensor::new(&[scale / before], &Device::Cpu)?);
+                before = scale;
+            }
+            layer if layer.is_weighted() => {
+                if let Some(bias) = source.parameters().bias(index) {
+                    tensors.insert(format!("{index}.bias"), (bias / f64::from(before))?);
+                }
+            }
+            _ => {}
+        }
+    }
+    let settings = SpikingSettings {
+        readout_scale: f64::from(before),
+        ..SpikingSettings::default()
+    };
+    let parameters = Parameters::new(topology, tensors)?;
+    Ok(SpikingNetwork::new(
+        topology.clone(),
+        parameters,
+        thresholds,
+        settings,
+    )?)
+}
+
+/// Conversion with one scale per channel: `W_l diag(lambda_(l-1)) / g_(l-1)`, `b_l / g_(l-1)` and
+/// `theta_l = lambda_l / g_(l-1)`, g the geometric mean.
+pub fn per_channel(source: &Ann, seed: Seed) -> Outcome<SpikingNetwork> {
+    let topology = source.topology();
+    let shapes = topology.shapes();
+    let mut thresholds = BTreeMap::new();
+    let mut tensors = source.parameters().tensors().clone();
+    let mut scales = vec![1f32; topology.input()[0]];
+    let mut mean = 1f32;
+    for (index, layer) in topology.layers().iter().enumerate() {
+        match layer {
+            Layer::Activation { .. } => {
+                let logarithms: Vec<f32> = seed
+                    .index(index as u64)
+                    .normal(&[shapes[index][0]], 0.5, 0.8, &Device::Cpu)?
+                    .to_vec1()?;
+                scales = logarithms.iter().map(|v| v.exp()).collect();
+                let threshold: Vec<f32> = scales.iter().map(|v| v / mean).collect();
+                thresholds.insert(index, Tensor::new(threshold, &Device::Cpu)?);
+                mean = (logarithms.iter().sum::<f32>() / logarithms.len() as f32).exp();
+            }
+            Layer::Flatten => {
+                let positions = shapes[index][0] / scales.len();
+                scales = scales
+                    .iter()
+                    .flat_map(|&v| std::iter::repeat_n(v, positions))
+                    .collect();
+            }
+            layer if layer.is_weighted() => {
+                let weight = source.parameters().weight(index)?;
+                let mut shape = vec![1; weight.rank()];
+                shape[1] = scales.len();
+                let factors: Vec<f32> = scales.iter().map(|v| v / mean).collect();
+                let factors = Tensor::from_vec(factors, shape, &Device::Cpu)?;
+                tensors.insert(format!("{index}.weight"), weight.broadcast_mul(&factors)?);
+                if let Some(bias) = source.parameters().bias(index) {
+                    tensors.insert(format!("{index}.bias"), (bias / f64::from(mean))?);
+                }
+            }
+            _ => {}
+        }
+    }
+    let settings = SpikingSettings {
+        readout_scale: f64::from(mean),
+        ..SpikingSettings::default()
+    };
+    let parameters = Parameters::new(topology, tensors)?;
+    Ok(SpikingNetwork::new(
+        topology.clone(),
+        parameters,
+        thresholds,
+        settings,
+    )?)
+}
+
+/// Largest absolute difference.
+pub fn largest_difference(a: &Tensor, b: &Tensor) -> Outcome<f32> {
+    Ok((a - b)?.abs()?.max_all()?.to_scalar::<f32>()?)
+}
