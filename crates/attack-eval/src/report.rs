@@ -62,7 +62,7 @@ pub struct Leakage {
     pub weight_change_by_layer: Vec<LayerChange>,
 }
 
-/// Leakage of a network whose [`crate::relu_reading`] is `reading` and whose source, batch norm folded, is `source`, on
+/// Leakage of a network whose [`crate::relu_reading()`] is `reading` and whose source, batch norm folded, is `source`, on
 /// test images `[N, C, H, W]` in [-1, 1] with `labels` `[N]` u32.
 ///
 /// # Errors

@@ -22,7 +22,7 @@ pub struct LayerChange {
 
 /// Relative change of each layer's weights from `before` to `after`, in layer order.
 ///
-/// Compare networks on the same scale: the folded source with the [`crate::relu_reading`] of a released network.
+/// Compare networks on the same scale: the folded source with the [`crate::relu_reading()`] of a released network.
 ///
 /// # Errors
 /// Networks of different layers; a layer of `before` whose weights are all zero.
