@@ -147,7 +147,10 @@ mod tests {
 
     #[test]
     fn seeds_come_as_a_list_or_one_by_one() {
-        for line in ["x reproduce glyphs --seed 1,2,3", "x reproduce glyphs --seed 1 --seed 2,3"] {
+        for line in [
+            "x reproduce glyphs --seed 1,2,3",
+            "x reproduce glyphs --seed 1 --seed 2,3",
+        ] {
             let Verb::Reproduce(run) = Cli::parse_from(line.split(' ')).verb else {
                 panic!("not reproduce")
             };

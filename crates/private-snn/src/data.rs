@@ -38,13 +38,18 @@ impl Data {
         set.train = first(set.train, "data.train_limit", config.train_limit)?;
         set.test = first(set.test, "data.test_limit", config.test_limit)?;
         let mut hasher = Sha256::new();
-        for split in [Some(&set.train), Some(&set.test), set.validation.as_ref()].into_iter().flatten() {
+        for split in [Some(&set.train), Some(&set.test), set.validation.as_ref()]
+            .into_iter()
+            .flatten()
+        {
             hasher.update((split.len() as u64).to_le_bytes());
             for label in split.labels.to_vec1::<u32>()? {
                 hasher.update(label.to_le_bytes());
             }
             for start in (0..split.len()).step_by(1000) {
-                let part = split.images.narrow(0, start, (split.len() - start).min(1000))?;
+                let part = split
+                    .images
+                    .narrow(0, start, (split.len() - start).min(1000))?;
                 hasher.update(part.flatten_all()?.to_vec1::<u8>()?);
             }
         }
@@ -59,9 +64,16 @@ impl Data {
     /// # Errors
     /// A tensor that cannot be read.
     pub fn images(split: &Split, limit: usize) -> Result<(Tensor, Tensor)> {
-        let count = if limit == 0 { split.len() } else { limit.min(split.len()) };
+        let count = if limit == 0 {
+            split.len()
+        } else {
+            limit.min(split.len())
+        };
         let part = split.subset(0..count)?;
-        Ok((normalize(&part.images)?.contiguous()?, part.labels.contiguous()?))
+        Ok((
+            normalize(&part.images)?.contiguous()?,
+            part.labels.contiguous()?,
+        ))
     }
 }
 

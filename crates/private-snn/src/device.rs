@@ -27,12 +27,17 @@ pub fn device(choice: DeviceChoice) -> Result<Chosen<Device>> {
     match choice {
         DeviceChoice::Cpu => Ok(chosen(Device::Cpu, "asked for")),
         DeviceChoice::Cuda if !cfg!(feature = "cuda") => {
-            anyhow::bail!("--device cuda: this program was built without CUDA; build it with --features cuda")
+            anyhow::bail!(
+                "--device cuda: this program was built without CUDA; build it with --features cuda"
+            )
         }
-        DeviceChoice::Cuda => {
-            Ok(chosen(Device::new_cuda(0).context("--device cuda: no CUDA device can be used")?, "asked for"))
+        DeviceChoice::Cuda => Ok(chosen(
+            Device::new_cuda(0).context("--device cuda: no CUDA device can be used")?,
+            "asked for",
+        )),
+        DeviceChoice::Auto if !cfg!(feature = "cuda") => {
+            Ok(chosen(Device::Cpu, "the program was built without CUDA"))
         }
-        DeviceChoice::Auto if !cfg!(feature = "cuda") => Ok(chosen(Device::Cpu, "the program was built without CUDA")),
         DeviceChoice::Auto => match Device::new_cuda(0) {
             Ok(device) => Ok(chosen(device, "a CUDA device is there")),
             Err(_) => Ok(chosen(Device::Cpu, "no CUDA device can be used")),
@@ -49,7 +54,11 @@ pub fn name(device: &Device) -> &'static str {
 ///
 /// # Errors
 /// A profile that the experiment does not have.
-pub fn profile(file: &ExperimentFile, asked: Option<&str>, device: &Device) -> Result<Chosen<String>> {
+pub fn profile(
+    file: &ExperimentFile,
+    asked: Option<&str>,
+    device: &Device,
+) -> Result<Chosen<String>> {
     if let Some(asked) = asked {
         file.profile(asked)?;
         return Ok(Chosen {

@@ -13,16 +13,30 @@ use crate::report::align;
 /// # Errors
 /// An experiment file that is not what it should be.
 pub fn list(folders: &Folders) -> Result<()> {
-    let head = ["experiment", "profile", "data", "time per seed", "computed", "description"].map(String::from);
+    let head = [
+        "experiment",
+        "profile",
+        "data",
+        "time per seed",
+        "computed",
+        "description",
+    ]
+    .map(String::from);
     let mut lines = vec![head.to_vec()];
     for name in ExperimentFile::names(&folders.experiments)? {
         let file = ExperimentFile::read(&folders.experiments, &name)?;
         for (profile, about) in file.profiles() {
             let experiment = file.resolve(profile, &[])?;
-            let runs = folders.out.join("runs").join(&experiment.name).join(profile);
+            let runs = folders
+                .out
+                .join("runs")
+                .join(&experiment.name)
+                .join(profile);
             let data = match experiment.dataset.folder() {
                 None => "none needed".to_string(),
-                Some(folder) if folders.home.join("data/raw").join(folder).is_dir() => format!("{}: there", experiment.dataset),
+                Some(folder) if folders.home.join("data/raw").join(folder).is_dir() => {
+                    format!("{}: there", experiment.dataset)
+                }
                 Some(_) => format!("{}: fetched first", experiment.dataset),
             };
             lines.push(vec![
@@ -45,12 +59,18 @@ fn computed(runs: &Path) -> String {
     let mut stages = 0;
     for seed in entries(runs) {
         if seed.join("report.json").is_file() {
-            let name = seed.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            let name = seed
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                .unwrap_or_default();
             seeds.push(name.trim_start_matches("seed-").to_string());
         }
         for child in entries(&seed) {
             stages += usize::from(child.join("record.json").is_file());
-            stages += entries(&child).iter().filter(|stage| stage.join("record.json").is_file()).count();
+            stages += entries(&child)
+                .iter()
+                .filter(|stage| stage.join("record.json").is_file())
+                .count();
         }
     }
     seeds.sort();
@@ -62,5 +82,11 @@ fn computed(runs: &Path) -> String {
 }
 
 fn entries(folder: &Path) -> Vec<std::path::PathBuf> {
-    std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir())
+        .collect()
 }

@@ -1,5 +1,6 @@
 //! The program: command line, log, signals, exit status.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -23,7 +24,9 @@ fn main() -> ExitCode {
     match run(cli, &console) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if stages::is_interruption(&error) => {
-            eprintln!("interrupted: what is finished is kept; the same command goes on from the last checkpoint");
+            eprintln!(
+                "interrupted: what is finished is kept; the same command goes on from the last checkpoint"
+            );
             ExitCode::from(INTERRUPTED)
         }
         Err(error) => {
@@ -50,7 +53,9 @@ fn run(cli: Cli, console: &Console) -> Result<()> {
         .stack_size(STACK)
         .spawn(move || program::execute(cli, &console))
         .context("cannot start a thread")?;
-    worker.join().unwrap_or_else(|_| Err(anyhow!("a stage panicked; this is a defect of the program")))
+    worker
+        .join()
+        .unwrap_or_else(|_| Err(anyhow!("a stage panicked; this is a defect of the program")))
 }
 
 fn start_log(loudness: Loudness, console: &Console) {
@@ -65,6 +70,7 @@ fn start_log(loudness: Loudness, console: &Console) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
         .with_writer(move || console.clone())
         .init();
 }

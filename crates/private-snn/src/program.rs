@@ -35,11 +35,16 @@ impl Folders {
     /// No such folder and none given.
     pub fn find(places: &Places) -> Result<Self> {
         let here = std::env::current_dir().context("the current folder")?;
-        let home = here.ancestors().find(|folder| folder.join("data/experiments").is_dir()).map(Path::to_path_buf);
+        let home = here
+            .ancestors()
+            .find(|folder| folder.join("data/experiments").is_dir())
+            .map(Path::to_path_buf);
         let experiments = match (&places.experiments, &home) {
             (Some(folder), _) => folder.clone(),
             (None, Some(home)) => home.join("data/experiments"),
-            (None, None) => bail!("no folder data/experiments here or above; name one with --experiments"),
+            (None, None) => {
+                bail!("no folder data/experiments here or above; name one with --experiments")
+            }
         };
         let home = home.unwrap_or(here);
         Ok(Self {
@@ -57,11 +62,17 @@ impl Folders {
 /// Whatever stops it; [`stages::is_interruption`] tells whether somebody asked for that.
 pub fn execute(cli: Cli, console: &Console) -> Result<()> {
     match cli.verb {
-        Verb::Reproduce(run) => experiment(&run.experiment, &run.options, console, Goal::Report, true),
+        Verb::Reproduce(run) => {
+            experiment(&run.experiment, &run.options, console, Goal::Report, true)
+        }
         Verb::Train(run) => experiment(&run.experiment, &run.options, console, Goal::Train, true),
         Verb::Synth(run) => experiment(&run.experiment, &run.options, console, Goal::Synth, true),
-        Verb::Convert(run) => experiment(&run.experiment, &run.options, console, Goal::Convert, true),
-        Verb::Encrypt(run) => experiment(&run.experiment, &run.options, console, Goal::Encrypt, true),
+        Verb::Convert(run) => {
+            experiment(&run.experiment, &run.options, console, Goal::Convert, true)
+        }
+        Verb::Encrypt(run) => {
+            experiment(&run.experiment, &run.options, console, Goal::Encrypt, true)
+        }
         Verb::Attack(run) => experiment(&run.experiment, &run.options, console, Goal::Attack, true),
         Verb::Report(report) => match &report.experiment {
             Some(name) => experiment(name, &report.options, console, Goal::Report, false),
@@ -71,7 +82,13 @@ pub fn execute(cli: Cli, console: &Console) -> Result<()> {
     }
 }
 
-fn experiment(name: &str, options: &Options, console: &Console, goal: Goal, compute: bool) -> Result<()> {
+fn experiment(
+    name: &str,
+    options: &Options,
+    console: &Console,
+    goal: Goal,
+    compute: bool,
+) -> Result<()> {
     let folders = Folders::find(&options.places)?;
     let file = ExperimentFile::read(&folders.experiments, name)?;
     let device = device::device(options.device)?;
@@ -80,16 +97,28 @@ fn experiment(name: &str, options: &Options, console: &Console, goal: Goal, comp
     let about = file.profile(&profile.value)?;
     let seeds = options.seed.len();
     tracing::info!("device {}: {}", device::name(&device.value), device.why);
-    tracing::info!("profile {} ({}): {}", profile.value, about.description, profile.why);
+    tracing::info!(
+        "profile {} ({}): {}",
+        profile.value,
+        about.description,
+        profile.why
+    );
     if compute {
         tracing::info!(
             "about {} for everything{}: {}; finished stages are kept and skipped",
             minutes(about.expected_minutes * seeds as f64),
-            if seeds > 1 { format!(" and {seeds} seeds") } else { String::new() },
+            if seeds > 1 {
+                format!(" and {seeds} seeds")
+            } else {
+                String::new()
+            },
             stage_names(&experiment)
         );
     }
-    let data_folder = options.data_dir.clone().unwrap_or_else(|| folders.home.join("data/raw"));
+    let data_folder = options
+        .data_dir
+        .clone()
+        .unwrap_or_else(|| folders.home.join("data/raw"));
     let data = Data::load(experiment.dataset, &data_folder, &experiment.data)?;
     tracing::info!(
         "data {}: {} training, {} test images, sha256 {}",
@@ -99,7 +128,11 @@ fn experiment(name: &str, options: &Options, console: &Console, goal: Goal, comp
         &data.sha256[..12]
     );
     let paper = Paper::read(&folders.paper, experiment.dataset.name())?;
-    let runs = folders.out.join("runs").join(&experiment.name).join(&profile.value);
+    let runs = folders
+        .out
+        .join("runs")
+        .join(&experiment.name)
+        .join(&profile.value);
     let mut reports = Vec::new();
     for (number, &seed) in options.seed.iter().enumerate() {
         let ctx = Context {
@@ -111,15 +144,27 @@ fn experiment(name: &str, options: &Options, console: &Console, goal: Goal, comp
             console,
             compute,
         };
-        let Some(outcome) = stages::run(&ctx, goal)? else { continue };
+        let Some(outcome) = stages::run(&ctx, goal)? else {
+            continue;
+        };
         let about = About {
             profile: &profile.value,
             scaled_down: &about.scaled_down,
             device: device::name(&device.value),
-            provenance: Provenance::here(&folders.home, data.sha256.clone(), report::wall_seconds(&outcome)),
+            provenance: Provenance::here(
+                &folders.home,
+                data.sha256.clone(),
+                report::wall_seconds(&outcome),
+            ),
         };
         let evidence = (number == 0 && is_evidence(&experiment, options)).then_some(&folders);
-        reports.push(write_report(&ctx, &outcome, &about, paper.as_ref(), evidence)?);
+        reports.push(write_report(
+            &ctx,
+            &outcome,
+            &about,
+            paper.as_ref(),
+            evidence,
+        )?);
     }
     if reports.is_empty() {
         return Ok(());
@@ -128,11 +173,18 @@ fn experiment(name: &str, options: &Options, console: &Console, goal: Goal, comp
         println!("{}", report::summary_table(report));
     }
     if is_evidence(&experiment, options) {
-        let path = folders.out.join("results").join(report::file_name(&experiment.name, &profile.value, file.profiles().count()));
+        let path = folders.out.join("results").join(report::file_name(
+            &experiment.name,
+            &profile.value,
+            file.profiles().count(),
+        ));
         Results { runs: reports }.save(&path)?;
         println!("results: {}", path.display());
     } else if experiment.evidence {
-        tracing::warn!("results are not copied to {}: settings were changed with --set", folders.out.join("results").display());
+        tracing::warn!(
+            "results are not copied to {}: settings were changed with --set",
+            folders.out.join("results").display()
+        );
     }
     Ok(())
 }
@@ -155,14 +207,18 @@ fn write_report(
         .iter()
         .map(|(name, stages)| Ok((name.clone(), Pictures::of(ctx, stages)?)))
         .collect::<Result<Vec<_>>>()?;
-    let mut text = serde_json::to_string_pretty(&report).context("the report cannot be written as JSON")?;
+    let mut text =
+        serde_json::to_string_pretty(&report).context("the report cannot be written as JSON")?;
     text.push('\n');
     write_atomically(&ctx.store.root().join("report.json"), text.as_bytes())?;
     let page = ctx.store.root().join("report.html");
     write_atomically(&page, report::page(&report, paper, &pictures).as_bytes())?;
     if let (Some(folders), Some((_, headline))) = (evidence, outcome.variants.first()) {
         let (picture, _) = report::overview(ctx, headline)?;
-        let path = folders.out.join("figures").join(format!("{}-{}.png", ctx.experiment.name, about.profile));
+        let path = folders
+            .out
+            .join("figures")
+            .join(format!("{}-{}.png", ctx.experiment.name, about.profile));
         write_atomically(&path, &picture.png)?;
     }
     println!("report: {}", page.display());
@@ -171,7 +227,11 @@ fn write_report(
 
 fn refresh(places: &Places) -> Result<()> {
     let folders = Folders::find(places)?;
-    let written = report::refresh(&folders.out.join("results"), &folders.out.join("figures"), &folders.home.join("README.md"))?;
+    let written = report::refresh(
+        &folders.out.join("results"),
+        &folders.out.join("figures"),
+        &folders.home.join("README.md"),
+    )?;
     for file in written.files {
         println!("{}", file.display());
     }
@@ -203,27 +263,34 @@ pub fn minutes(minutes: f64) -> String {
 /// Zero threads; threads that are running already.
 pub fn set_threads(verb: &Verb) -> Result<()> {
     let options = match verb {
-        Verb::Reproduce(run) | Verb::Train(run) | Verb::Synth(run) | Verb::Convert(run) | Verb::Encrypt(run) | Verb::Attack(run) => {
-            &run.options
-        }
+        Verb::Reproduce(run)
+        | Verb::Train(run)
+        | Verb::Synth(run)
+        | Verb::Convert(run)
+        | Verb::Encrypt(run)
+        | Verb::Attack(run) => &run.options,
         Verb::Report(report) => &report.options,
         Verb::List(_) => return Ok(()),
     };
     match options.threads {
         None => Ok(()),
         Some(0) => bail!("--threads 0: needs at least 1"),
-        Some(count) => {
-            rayon::ThreadPoolBuilder::new().num_threads(count).build_global().context("--threads cannot be set")
-        }
+        Some(count) => rayon::ThreadPoolBuilder::new()
+            .num_threads(count)
+            .build_global()
+            .context("--threads cannot be set"),
     }
 }
 
 /// How much is said.
 pub fn loudness(verb: &Verb) -> cli::Loudness {
     match verb {
-        Verb::Reproduce(run) | Verb::Train(run) | Verb::Synth(run) | Verb::Convert(run) | Verb::Encrypt(run) | Verb::Attack(run) => {
-            run.options.loudness
-        }
+        Verb::Reproduce(run)
+        | Verb::Train(run)
+        | Verb::Synth(run)
+        | Verb::Convert(run)
+        | Verb::Encrypt(run)
+        | Verb::Attack(run) => run.options.loudness,
         Verb::Report(report) => report.options.loudness,
         Verb::List(list) => list.loudness,
     }

@@ -93,7 +93,14 @@ impl Task {
             bar.set_message(said);
         } else if self.last.elapsed() >= LINE_EVERY {
             self.last = Instant::now();
-            tracing::info!("{}: {} {}/{} {}", self.name, progress.unit, progress.done, progress.total, progress.note);
+            tracing::info!(
+                "{}: {} {}/{} {}",
+                self.name,
+                progress.unit,
+                progress.done,
+                progress.total,
+                progress.note
+            );
         }
         if self.stop.load(Ordering::Relaxed) {
             Flow::Stop

@@ -31,12 +31,21 @@ impl Provenance {
     /// Of this process; `home` is a folder of the checkout.
     pub fn here(home: &Path, data_sha256: String, wall_seconds: f64) -> Self {
         let git = |arguments: &[&str]| {
-            let output = Command::new("git").arg("-C").arg(home).args(arguments).output().ok()?;
-            output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
+            let output = Command::new("git")
+                .arg("-C")
+                .arg(home)
+                .args(arguments)
+                .output()
+                .ok()?;
+            output
+                .status
+                .success()
+                .then(|| String::from_utf8_lossy(&output.stdout).trim().to_string())
         };
         Self {
             revision: git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into()),
-            dirty: git(&["status", "--porcelain", "--untracked-files=no"]).map(|text| !text.is_empty()),
+            dirty: git(&["status", "--porcelain", "--untracked-files=no"])
+                .map(|text| !text.is_empty()),
             data_sha256,
             command: command_line(),
             wall_seconds,
@@ -51,26 +60,44 @@ impl Provenance {
 fn command_line() -> String {
     let mut words = std::env::args();
     let program = words.next().unwrap_or_default();
-    let program = Path::new(&program).file_name().map_or(program.clone(), |name| name.to_string_lossy().into_owned());
-    std::iter::once(program).chain(words).collect::<Vec<_>>().join(" ")
+    let program = Path::new(&program)
+        .file_name()
+        .map_or(program.clone(), |name| name.to_string_lossy().into_owned());
+    std::iter::once(program)
+        .chain(words)
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn versions() -> BTreeMap<String, String> {
-    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let profile = if cfg!(debug_assertions) {
+        "dev"
+    } else {
+        "release"
+    };
     [
         ("private-snn", env!("CARGO_PKG_VERSION")),
         ("profile", profile),
-        ("cuda", if cfg!(feature = "cuda") { "built in" } else { "not built in" }),
+        (
+            "cuda",
+            if cfg!(feature = "cuda") {
+                "built in"
+            } else {
+                "not built in"
+            },
+        ),
     ]
     .map(|(name, version)| (name.to_string(), version.to_string()))
     .into()
 }
 
 fn machine() -> String {
-    let model = std::fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_string())
-    });
+    let model = std::fs::read_to_string("/proc/cpuinfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("model name"))?;
+            Some(line.split_once(':')?.1.trim().to_string())
+        });
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     format!(
         "{}, {cores} cores, {} {}",
@@ -88,7 +115,10 @@ mod tests {
     fn outside_a_checkout_the_revision_is_unknown() {
         let folder = tempfile::tempdir().unwrap();
         let provenance = Provenance::here(folder.path(), "00".into(), 1.0);
-        assert_eq!((provenance.revision.as_str(), provenance.dirty), ("unknown", None));
+        assert_eq!(
+            (provenance.revision.as_str(), provenance.dirty),
+            ("unknown", None)
+        );
         assert!(provenance.threads >= 1 && !provenance.machine.is_empty());
     }
 }

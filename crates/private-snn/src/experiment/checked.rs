@@ -32,25 +32,37 @@ impl Experiment {
             bail!(
                 "headline = {:?}: there is no such variant; there are: {}",
                 config.headline,
-                config.variants.keys().cloned().collect::<Vec<_>>().join(", ")
+                config
+                    .variants
+                    .keys()
+                    .cloned()
+                    .collect::<Vec<_>>()
+                    .join(", ")
             );
         }
         if config.dataset == Kind::Glyphs {
             if config.data.validation != 0 {
-                bail!("data.validation: glyphs have validation images of their own; set data.glyphs.validation");
+                bail!(
+                    "data.validation: glyphs have validation images of their own; set data.glyphs.validation"
+                );
             }
             if config.data.glyphs.train == 0 || config.data.glyphs.test == 0 {
                 bail!("data.glyphs.train and data.glyphs.test must be at least 1");
             }
         }
-        let topology = |key: String, network: &VggConfig| topology(config.dataset, network).context(key);
+        let topology =
+            |key: String, network: &VggConfig| topology(config.dataset, network).context(key);
         topology("judge.network".into(), &config.judge.network)?;
         config.judge.training.check().context("judge.training")?;
         for (name, variant) in &config.variants {
             safe_name("variants", name)?;
             let at = |key: &str| format!("variants.{name}.{key}");
             topology(at("ann.network"), &variant.ann.network)?;
-            variant.ann.training.check().with_context(|| at("ann.training"))?;
+            variant
+                .ann
+                .training
+                .check()
+                .with_context(|| at("ann.training"))?;
             variant.synth.check().with_context(|| at("synth"))?;
             variant.convert.check().with_context(|| at("convert"))?;
             variant.encrypt.check().with_context(|| at("encrypt"))?;
@@ -62,8 +74,17 @@ impl Experiment {
 
     /// The variants, that of the headline first.
     pub fn variants(&self) -> impl Iterator<Item = (&str, &super::VariantConfig)> {
-        let rest = self.0.variants.iter().filter(|(name, _)| **name != self.0.headline);
-        self.0.variants.get_key_value(&self.0.headline).into_iter().chain(rest).map(|(name, variant)| (name.as_str(), variant))
+        let rest = self
+            .0
+            .variants
+            .iter()
+            .filter(|(name, _)| **name != self.0.headline);
+        self.0
+            .variants
+            .get_key_value(&self.0.headline)
+            .into_iter()
+            .chain(rest)
+            .map(|(name, variant)| (name.as_str(), variant))
     }
 
     /// The layer list of a network of this experiment.
@@ -77,7 +98,10 @@ impl Experiment {
 
 impl EvaluateConfig {
     fn check(&self) -> Result<()> {
-        for (key, windows) in [("windows", &self.windows), ("long_windows", &self.long_windows)] {
+        for (key, windows) in [
+            ("windows", &self.windows),
+            ("long_windows", &self.long_windows),
+        ] {
             if windows.windows(2).any(|pair| pair[0] >= pair[1]) {
                 bail!("{key} = {windows:?}: must ascend");
             }
@@ -90,7 +114,12 @@ impl EvaluateConfig {
 
     /// The windows below `timesteps`, and `timesteps`.
     pub fn windows_to(&self, timesteps: usize) -> Vec<usize> {
-        self.windows.iter().copied().filter(|&window| window < timesteps).chain([timesteps]).collect()
+        self.windows
+            .iter()
+            .copied()
+            .filter(|&window| window < timesteps)
+            .chain([timesteps])
+            .collect()
     }
 }
 

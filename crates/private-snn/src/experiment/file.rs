@@ -38,13 +38,23 @@ impl ExperimentFile {
     /// # Errors
     /// A folder that cannot be read.
     pub fn names(folder: &Path) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(folder)
-            .with_context(|| format!("{}: no folder of experiments; name one with --experiments", folder.display()))?;
+        let entries = std::fs::read_dir(folder).with_context(|| {
+            format!(
+                "{}: no folder of experiments; name one with --experiments",
+                folder.display()
+            )
+        })?;
         let mut names: Vec<String> = entries
             .flatten()
             .map(|entry| entry.path())
-            .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
-            .filter_map(|path| path.file_stem().map(|stem| stem.to_string_lossy().into_owned()))
+            .filter(|path| {
+                path.extension()
+                    .is_some_and(|extension| extension == "toml")
+            })
+            .filter_map(|path| {
+                path.file_stem()
+                    .map(|stem| stem.to_string_lossy().into_owned())
+            })
             .collect();
         names.sort();
         Ok(names)
@@ -60,7 +70,11 @@ impl ExperimentFile {
         } else {
             let names = Self::names(folder)?;
             if !names.iter().any(|known| known == name) {
-                bail!("no experiment `{name}` in {}; there are: {}", folder.display(), names.join(", "));
+                bail!(
+                    "no experiment `{name}` in {}; there are: {}",
+                    folder.display(),
+                    names.join(", ")
+                );
             }
             folder.join(format!("{name}.toml"))
         };
@@ -68,7 +82,10 @@ impl ExperimentFile {
         let mut base: Table = text.parse().with_context(|| path.display().to_string())?;
         let profiles = match base.remove("profiles") {
             Some(Value::Table(profiles)) if !profiles.is_empty() => profiles,
-            _ => bail!("{}: needs at least one table [profiles.NAME]", path.display()),
+            _ => bail!(
+                "{}: needs at least one table [profiles.NAME]",
+                path.display()
+            ),
         };
         let profiles = profiles
             .into_iter()
@@ -81,16 +98,23 @@ impl ExperimentFile {
                     }
                     Ok((about.try_into()?, table))
                 };
-                let profile = own(value).with_context(|| format!("{}: profiles.{name}", path.display()))?;
+                let profile =
+                    own(value).with_context(|| format!("{}: profiles.{name}", path.display()))?;
                 Ok((name, profile))
             })
             .collect::<Result<_>>()?;
-        Ok(Self { path, base, profiles })
+        Ok(Self {
+            path,
+            base,
+            profiles,
+        })
     }
 
     /// The profiles by name.
     pub fn profiles(&self) -> impl Iterator<Item = (&str, &Profile)> {
-        self.profiles.iter().map(|(name, (profile, _))| (name.as_str(), profile))
+        self.profiles
+            .iter()
+            .map(|(name, (profile, _))| (name.as_str(), profile))
     }
 
     /// One profile.
@@ -104,7 +128,11 @@ impl ExperimentFile {
     fn entry(&self, name: &str) -> Result<&(Profile, Table)> {
         self.profiles.get(name).ok_or_else(|| {
             let there: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
-            anyhow!("--profile {name}: {} has no such profile; there are: {}", self.path.display(), there.join(", "))
+            anyhow!(
+                "--profile {name}: {} has no such profile; there are: {}",
+                self.path.display(),
+                there.join(", ")
+            )
         })
     }
 
@@ -120,7 +148,8 @@ impl ExperimentFile {
             return Experiment::new(config).with_context(|| self.path.display().to_string());
         }
         // the tree of the typed experiment holds every key there is, defaults included
-        let mut tree = Table::try_from(&config).context("an experiment cannot be written as TOML")?;
+        let mut tree =
+            Table::try_from(&config).context("an experiment cannot be written as TOML")?;
         for assignment in assignments {
             overrides::set(&mut tree, assignment)?;
         }
@@ -132,7 +161,9 @@ impl ExperimentFile {
         let value = Value::Table(table);
         ranges::check(&value).with_context(|| self.path.display().to_string())?;
         // through text, because only then does an error show the line with the key
-        let text = toml::to_string_pretty(&value).context("an experiment cannot be written as TOML")?;
-        toml::from_str(&text).with_context(|| format!("{} (shown with its profile laid on)", self.path.display()))
+        let text =
+            toml::to_string_pretty(&value).context("an experiment cannot be written as TOML")?;
+        toml::from_str(&text)
+            .with_context(|| format!("{} (shown with its profile laid on)", self.path.display()))
     }
 }

@@ -20,7 +20,9 @@ pub fn merge(base: &mut Table, over: &Table) {
 }
 
 fn same_kind(old: &Table, new: &Table) -> bool {
-    ["kind", "rule"].into_iter().all(|tag| new.get(tag).is_none_or(|kind| old.get(tag) == Some(kind)))
+    ["kind", "rule"]
+        .into_iter()
+        .all(|tag| new.get(tag).is_none_or(|kind| old.get(tag) == Some(kind)))
 }
 
 /// Applies `KEY=VALUE` to a tree that holds every key there is.
@@ -31,23 +33,30 @@ fn same_kind(old: &Table, new: &Table) -> bool {
 /// # Errors
 /// No `=`; an unknown key, with its siblings; a value of another type.
 pub fn set(tree: &mut Table, assignment: &str) -> Result<()> {
-    let (key, text) = assignment
-        .split_once('=')
-        .with_context(|| format!("--set {assignment}: needs KEY=VALUE, for example encrypt.epochs=3"))?;
+    let (key, text) = assignment.split_once('=').with_context(|| {
+        format!("--set {assignment}: needs KEY=VALUE, for example encrypt.epochs=3")
+    })?;
     let path: Vec<&str> = key.trim().split('.').collect();
     let first = path[0];
     if !tree.contains_key(first) {
         let variants: Vec<String> = match tree.get("variants") {
             Some(Value::Table(variants)) => variants
                 .iter()
-                .filter(|(_, variant)| variant.as_table().is_some_and(|variant| variant.contains_key(first)))
+                .filter(|(_, variant)| {
+                    variant
+                        .as_table()
+                        .is_some_and(|variant| variant.contains_key(first))
+                })
                 .map(|(name, _)| name.clone())
                 .collect(),
             _ => Vec::new(),
         };
         if !variants.is_empty() {
             for variant in variants {
-                let path: Vec<&str> = ["variants", &variant].into_iter().chain(path.iter().copied()).collect();
+                let path: Vec<&str> = ["variants", &variant]
+                    .into_iter()
+                    .chain(path.iter().copied())
+                    .collect();
                 replace(tree, &path, text)?;
             }
             return Ok(());
@@ -64,7 +73,10 @@ fn replace(tree: &mut Table, path: &[&str], text: &str) -> Result<()> {
         let siblings = names(table);
         table = match table.get_mut(part) {
             Some(Value::Table(inner)) => inner,
-            Some(_) => bail!("--set {key}: `{}` is a value, not a table", parents[..=depth].join(".")),
+            Some(_) => bail!(
+                "--set {key}: `{}` is a value, not a table",
+                parents[..=depth].join(".")
+            ),
             None => bail!("--set {key}: unknown key `{part}`; there are: {siblings}"),
         };
     }
@@ -72,7 +84,8 @@ fn replace(tree: &mut Table, path: &[&str], text: &str) -> Result<()> {
     let old = match table.get_mut(last) {
         Some(old) => old,
         None if OPTIONAL.contains(&last) => {
-            let value = parse(text).with_context(|| format!("--set {key}: `{text}` is not a TOML value"))?;
+            let value = parse(text)
+                .with_context(|| format!("--set {key}: `{text}` is not a TOML value"))?;
             table.insert(last.to_string(), value);
             return Ok(());
         }
@@ -83,11 +96,18 @@ fn replace(tree: &mut Table, path: &[&str], text: &str) -> Result<()> {
 }
 
 fn names(table: &Table) -> String {
-    table.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
+    table
+        .keys()
+        .map(String::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn parse(text: &str) -> Option<Value> {
-    format!("value = {}", text.trim()).parse::<Table>().ok()?.remove("value")
+    format!("value = {}", text.trim())
+        .parse::<Table>()
+        .ok()?
+        .remove("value")
 }
 
 fn typed(old: &Value, text: &str) -> Result<Value> {
@@ -127,17 +147,32 @@ mod tests {
         set(&mut tree, "encrypt.epochs=7").unwrap();
         set(&mut tree, "variants.b.encrypt.learning_rate=1").unwrap();
         set(&mut tree, "name=other name").unwrap();
-        assert_eq!(tree["variants"]["a"]["encrypt"]["epochs"].as_integer(), Some(7));
-        assert_eq!(tree["variants"]["b"]["encrypt"]["epochs"].as_integer(), Some(7));
-        assert_eq!(tree["variants"]["a"]["encrypt"]["learning_rate"].as_float(), Some(1e-3));
-        assert_eq!(tree["variants"]["b"]["encrypt"]["learning_rate"].as_float(), Some(1.0));
+        assert_eq!(
+            tree["variants"]["a"]["encrypt"]["epochs"].as_integer(),
+            Some(7)
+        );
+        assert_eq!(
+            tree["variants"]["b"]["encrypt"]["epochs"].as_integer(),
+            Some(7)
+        );
+        assert_eq!(
+            tree["variants"]["a"]["encrypt"]["learning_rate"].as_float(),
+            Some(1e-3)
+        );
+        assert_eq!(
+            tree["variants"]["b"]["encrypt"]["learning_rate"].as_float(),
+            Some(1.0)
+        );
         assert_eq!(tree["name"].as_str(), Some("other name"));
     }
 
     #[test]
     fn mistakes_are_named_with_what_there_is() {
         let message = |assignment: &str| format!("{:#}", set(&mut tree(), assignment).unwrap_err());
-        assert!(message("encrypt.epoch=7").contains("unknown key `epoch`; there are: epochs, learning_rate"));
+        assert!(
+            message("encrypt.epoch=7")
+                .contains("unknown key `epoch`; there are: epochs, learning_rate")
+        );
         assert!(message("encrypting.epochs=7").contains("unknown key `encrypting`; there are:"));
         assert!(message("data.test_limit=many").contains("needs integer"));
         assert!(message("data.test_limit.x=1").contains("`data.test_limit` is a value"));
@@ -147,7 +182,9 @@ mod tests {
     #[test]
     fn a_table_of_another_kind_is_replaced_whole() {
         let mut base = tree();
-        let over: Table = "[variants.b.encrypt]\nschedule = { kind = 'cosine' }\nepochs = 9".parse().unwrap();
+        let over: Table = "[variants.b.encrypt]\nschedule = { kind = 'cosine' }\nepochs = 9"
+            .parse()
+            .unwrap();
         merge(&mut base, &over);
         let encrypt = &base["variants"]["b"]["encrypt"];
         assert_eq!(encrypt["schedule"].as_table().unwrap().len(), 1);

@@ -117,7 +117,9 @@ fn walk<'a>(value: &'a Value, path: &mut Vec<&'a str>) -> Result<()> {
         _ => return Ok(()),
     };
     let key = path.join(".");
-    let range = RANGES.iter().find(|range| key == range.key || key.ends_with(&format!(".{}", range.key)));
+    let range = RANGES
+        .iter()
+        .find(|range| key == range.key || key.ends_with(&format!(".{}", range.key)));
     match range {
         Some(range) if !range.allows(number) => bail!("{key} = {number}: must be {}", range.text()),
         _ => Ok(()),
@@ -129,24 +131,35 @@ mod tests {
     use super::*;
 
     fn message(text: &str) -> String {
-        check(&Value::Table(text.parse().unwrap())).unwrap_err().to_string()
+        check(&Value::Table(text.parse().unwrap()))
+            .unwrap_err()
+            .to_string()
     }
 
     #[test]
     fn a_number_outside_its_range_is_named_with_the_range() {
         for steps in ["0", "-4", "5000"] {
             let message = message(&format!("[variants.a.encrypt]\ntimesteps = {steps}"));
-            assert!(message.contains("variants.a.encrypt.timesteps"), "{message}");
-            assert!(message.contains(steps) && message.contains("from 1 to 4096"), "{message}");
+            assert!(
+                message.contains("variants.a.encrypt.timesteps"),
+                "{message}"
+            );
+            assert!(
+                message.contains(steps) && message.contains("from 1 to 4096"),
+                "{message}"
+            );
         }
-        assert!(message("[variants.a.evaluate]\nwindows = [1, 0]").contains("evaluate.windows = 0"));
+        assert!(
+            message("[variants.a.evaluate]\nwindows = [1, 0]").contains("evaluate.windows = 0")
+        );
         assert!(message("[variants.a.synth]\nlearning_rate = nan").contains("above 0"));
         assert!(message("[variants.a.synth]\nlearning_rate = 0").contains("above 0"));
     }
 
     #[test]
     fn the_ends_that_are_allowed_are_allowed() {
-        let text = "[data]\ntest_limit = 0\n[variants.a.encrypt]\ntimesteps = 4096\nlearning_rate = 10.0";
+        let text =
+            "[data]\ntest_limit = 0\n[variants.a.encrypt]\ntimesteps = 4096\nlearning_rate = 10.0";
         check(&Value::Table(text.parse().unwrap())).unwrap();
     }
 }

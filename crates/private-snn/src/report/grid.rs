@@ -26,7 +26,10 @@ pub struct Picture {
 pub fn grid(images: &Tensor, columns: usize) -> Result<Picture> {
     let (n, channels, h, w) = images.dims4()?;
     if n == 0 || columns == 0 || !matches!(channels, 1 | 3) {
-        bail!("a grid needs images of 1 or 3 channels, got {:?} in {columns} columns", images.dims());
+        bail!(
+            "a grid needs images of 1 or 3 channels, got {:?} in {columns} columns",
+            images.dims()
+        );
     }
     let columns = columns.min(n);
     let rows = n.div_ceil(columns);
@@ -66,11 +69,23 @@ mod tests {
         let images = Tensor::from_vec(vec![-1f32, 0.0, 1.0], (3, 1, 1, 1), &Device::Cpu).unwrap();
         let picture = grid(&images, 2).unwrap();
         assert_eq!((picture.width, picture.height), (3, 3));
-        let mut reader = ::png::Decoder::new(std::io::Cursor::new(picture.png)).read_info().unwrap();
+        let mut reader = ::png::Decoder::new(std::io::Cursor::new(picture.png))
+            .read_info()
+            .unwrap();
         let mut rgb = vec![0; 27];
         reader.next_frame(&mut rgb).unwrap();
         let reds: Vec<u8> = rgb.iter().step_by(3).copied().collect();
         assert_eq!(reds, [0, 255, 128, 255, 255, 255, 255, 255, 255]);
-        assert!(grid(&images.reshape((1, 3, 1, 1)).unwrap().repeat((1, 2, 1, 1)).unwrap(), 1).is_err());
+        assert!(
+            grid(
+                &images
+                    .reshape((1, 3, 1, 1))
+                    .unwrap()
+                    .repeat((1, 2, 1, 1))
+                    .unwrap(),
+                1
+            )
+            .is_err()
+        );
     }
 }

@@ -64,7 +64,10 @@ impl Cell {
 
 /// A table that scrolls sideways by itself on a narrow screen; the first cell of each row is its heading.
 pub fn table(class: &str, caption: &str, head: &[String], rows: &[(String, Vec<Cell>)]) -> String {
-    let mut html = format!("<div class=\"scroll\"><table class=\"{class}\"><caption>{}</caption><thead><tr>", escape(caption));
+    let mut html = format!(
+        "<div class=\"scroll\"><table class=\"{class}\"><caption>{}</caption><thead><tr>",
+        escape(caption)
+    );
     for name in head {
         let _ = write!(html, "<th scope=\"col\">{}</th>", escape(name));
     }
@@ -80,7 +83,10 @@ pub fn table(class: &str, caption: &str, head: &[String], rows: &[(String, Vec<C
 
 /// A chart with its caption.
 pub fn figure(svg: &str, caption: &str) -> String {
-    format!("<figure>{svg}<figcaption>{}</figcaption></figure>", escape(caption))
+    format!(
+        "<figure>{svg}<figcaption>{}</figcaption></figure>",
+        escape(caption)
+    )
 }
 
 /// The page of a report; `pictures` by variant.
@@ -112,8 +118,16 @@ mod tests {
 
     #[test]
     fn markup_in_text_stays_text() {
-        assert_eq!(escape("<b a=\"x\">&'"), "&lt;b a=&quot;x&quot;&gt;&amp;&#39;");
-        let html = table("t", "<c>", &["<h>".into()], &[("<r>".into(), vec![Cell::Text("<x>".into())])]);
+        assert_eq!(
+            escape("<b a=\"x\">&'"),
+            "&lt;b a=&quot;x&quot;&gt;&amp;&#39;"
+        );
+        let html = table(
+            "t",
+            "<c>",
+            &["<h>".into()],
+            &[("<r>".into(), vec![Cell::Text("<x>".into())])],
+        );
         for tag in ["<c>", "<h>", "<r>", "<x>"] {
             assert!(!html.contains(tag), "{html}");
         }
@@ -121,13 +135,25 @@ mod tests {
 
     #[test]
     fn a_page_is_whole_even_of_an_empty_report() {
-        let html = page(&json!({"title": "<script>", "variants": {"a": {}}}), None, &[]);
+        let html = page(
+            &json!({"title": "<script>", "variants": {"a": {}}}),
+            None,
+            &[],
+        );
         assert!(html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"));
         assert!(!html.contains("<script>"));
         for tag in ["table", "figure", "section", "tr", "div"] {
             let count = |text: &str| html.matches(text).count();
-            assert_eq!(count(&format!("<{tag}>")) + count(&format!("<{tag} ")), count(&format!("</{tag}>")), "{tag}");
+            assert_eq!(
+                count(&format!("<{tag}>")) + count(&format!("<{tag} ")),
+                count(&format!("</{tag}>")),
+                "{tag}"
+            );
         }
-        assert!(!html.contains("http://") || html.matches("http://").count() == html.matches("http://www.w3.org/2000/svg").count());
+        assert!(
+            !html.contains("http://")
+                || html.matches("http://").count()
+                    == html.matches("http://www.w3.org/2000/svg").count()
+        );
     }
 }

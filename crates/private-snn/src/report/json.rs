@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::experiment::VariantConfig;
 use crate::provenance::Provenance;
 use crate::stages::{
-    Context, ConversionFigures, EncryptionFigures, EvaluationFigures, LeakageFigures, Outcome, SynthFigures, TrainFigures,
-    VariantOutcome,
+    Context, ConversionFigures, EncryptionFigures, EvaluationFigures, LeakageFigures, Outcome,
+    SynthFigures, TrainFigures, VariantOutcome,
 };
 use crate::store::Finished;
 
@@ -45,12 +45,20 @@ pub fn build(ctx: &Context, outcome: &Outcome, about: &About) -> Result<Value> {
         ("device", json!(about.device)),
         ("headline", json!(ctx.experiment.headline)),
         ("provenance", serde_json::to_value(&about.provenance)?),
-        ("judge", json!({"architecture": judge.architecture, "test_accuracy": judge.test_accuracy})),
+        (
+            "judge",
+            json!({"architecture": judge.architecture, "test_accuracy": judge.test_accuracy}),
+        ),
     ] {
         report.insert(key.into(), value);
     }
     if let Some(Value::Object(headline)) = variants.get(&ctx.experiment.headline) {
-        report.extend(headline.iter().filter(|(key, _)| *key != "title").map(|(key, value)| (key.clone(), value.clone())));
+        report.extend(
+            headline
+                .iter()
+                .filter(|(key, _)| *key != "title")
+                .map(|(key, value)| (key.clone(), value.clone())),
+        );
     }
     report.insert("variants".into(), Value::Object(variants));
     report.insert("scaled_down".into(), json!(about.scaled_down));
@@ -71,10 +79,14 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
     let mut attacks = serde_json::to_value(&leakage.attacks)?;
     for attack in attacks.as_array_mut().into_iter().flatten() {
         // positions in the training set: for the stage's record only
-        attack.as_object_mut().and_then(|attack| attack.remove("nearest_indices"));
+        attack
+            .as_object_mut()
+            .and_then(|attack| attack.remove("nearest_indices"));
     }
-    let seconds: Map<String, Value> =
-        all(stages).into_iter().map(|(name, stage)| (name, json!(stage.record.wall_seconds))).collect();
+    let seconds: Map<String, Value> = all(stages)
+        .into_iter()
+        .map(|(name, stage)| (name, json!(stage.record.wall_seconds)))
+        .collect();
     Ok(json!({
         "title": config.title,
         "ann": trained,
@@ -116,14 +128,25 @@ fn all(stages: &VariantOutcome) -> Vec<(String, &Finished)> {
         ("evaluate", &stages.evaluation),
         ("leakage", &stages.leakage),
     ];
-    let attacks =
-        stages.attacked.iter().map(|one| (format!("attack-{}-{}", one.attack, one.target), &one.finished));
-    fixed.into_iter().map(|(name, stage)| (name.to_string(), stage)).chain(attacks).collect()
+    let attacks = stages.attacked.iter().map(|one| {
+        (
+            format!("attack-{}-{}", one.attack, one.target),
+            &one.finished,
+        )
+    });
+    fixed
+        .into_iter()
+        .map(|(name, stage)| (name.to_string(), stage))
+        .chain(attacks)
+        .collect()
 }
 
 /// Seconds of computation of all stages of a run.
 pub fn wall_seconds(outcome: &Outcome) -> f64 {
     let variants = outcome.variants.iter().flat_map(|(_, stages)| all(stages));
-    let seconds = outcome.judge.record.wall_seconds + variants.map(|(_, stage)| stage.record.wall_seconds).sum::<f64>();
+    let seconds = outcome.judge.record.wall_seconds
+        + variants
+            .map(|(_, stage)| stage.record.wall_seconds)
+            .sum::<f64>();
     (seconds * 1e3).round() / 1e3
 }

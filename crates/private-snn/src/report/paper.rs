@@ -39,11 +39,15 @@ impl Paper {
             return Ok(None);
         }
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        Ok(Some(toml::from_str(&text).with_context(|| path.display().to_string())?))
+        Ok(Some(
+            toml::from_str(&text).with_context(|| path.display().to_string())?,
+        ))
     }
 
     /// The claim that stands beside a row.
     pub fn beside(&self, row: &str) -> Option<&Claim> {
-        self.claims.iter().find(|claim| claim.rows.iter().any(|known| known == row))
+        self.claims
+            .iter()
+            .find(|claim| claim.rows.iter().any(|known| known == row))
     }
 }

@@ -31,12 +31,19 @@ struct Column {
 impl Column {
     /// The first images of a class, `[N, C, H, W]`.
     fn of_class(&self, class: u32, count: usize) -> Result<Option<Tensor>> {
-        let rows: Vec<u32> =
-            (0u32..).zip(&self.classes).filter(|(_, c)| **c == class).map(|(row, _)| row).take(count).collect();
+        let rows: Vec<u32> = (0u32..)
+            .zip(&self.classes)
+            .filter(|(_, c)| **c == class)
+            .map(|(row, _)| row)
+            .take(count)
+            .collect();
         if rows.is_empty() {
             return Ok(None);
         }
-        Ok(Some(self.images.index_select(&Tensor::new(rows, self.images.device())?, 0)?))
+        Ok(Some(self.images.index_select(
+            &Tensor::new(rows, self.images.device())?,
+            0,
+        )?))
     }
 }
 
@@ -76,7 +83,11 @@ pub fn overview(ctx: &Context, outcome: &VariantOutcome) -> Result<(Picture, Vec
     for class in 0..ctx.data.set.classes().min(10) as u32 {
         for column in &columns {
             let [_, c, h, w] = [0, 1, 2, 3].map(|axis| column.images.dims()[axis]);
-            let white = Tensor::ones((EACH, c, h, w), candle_core::DType::F32, column.images.device())?;
+            let white = Tensor::ones(
+                (EACH, c, h, w),
+                candle_core::DType::F32,
+                column.images.device(),
+            )?;
             let found = column.of_class(class, EACH)?;
             let padded = match found {
                 Some(found) => Tensor::cat(&[found, white], 0)?.narrow(0, 0, EACH)?,
@@ -86,7 +97,10 @@ pub fn overview(ctx: &Context, outcome: &VariantOutcome) -> Result<(Picture, Vec
         }
     }
     let picture = grid(&Tensor::cat(&images, 0)?, EACH * columns.len())?;
-    Ok((picture, columns.into_iter().map(|column| column.name).collect()))
+    Ok((
+        picture,
+        columns.into_iter().map(|column| column.name).collect(),
+    ))
 }
 
 fn columns(ctx: &Context, outcome: &VariantOutcome) -> Result<Vec<Column>> {

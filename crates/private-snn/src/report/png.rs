@@ -27,7 +27,9 @@ fn base64(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().enumerate().fold(0u32, |word, (i, &byte)| word | u32::from(byte) << (16 - 8 * i));
+        let word = chunk.iter().enumerate().fold(0u32, |word, (i, &byte)| {
+            word | u32::from(byte) << (16 - 8 * i)
+        });
         for digit in 0..4 {
             text.push(if digit <= chunk.len() {
                 char::from(DIGITS[(word >> (18 - 6 * digit)) as usize & 63])
@@ -46,7 +48,9 @@ mod tests {
     /// The test vectors of RFC 4648, section 10.
     #[test]
     fn base64_is_that_of_the_rfc() {
-        let expected = ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"];
+        let expected = [
+            "", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy",
+        ];
         for (length, expected) in expected.into_iter().enumerate() {
             assert_eq!(base64(&b"foobar"[..length]), expected);
         }
@@ -57,7 +61,9 @@ mod tests {
     fn a_picture_comes_back_from_its_png() {
         let rgb: Vec<u8> = (0..2 * 3 * 3).map(|i| i * 14).collect();
         let bytes = encode(&rgb, 2, 3).unwrap();
-        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes)).read_info().unwrap();
+        let mut reader = png::Decoder::new(std::io::Cursor::new(bytes))
+            .read_info()
+            .unwrap();
         let mut decoded = vec![0; reader.output_buffer_size().unwrap()];
         let frame = reader.next_frame(&mut decoded).unwrap();
         assert_eq!((frame.width, frame.height), (2, 3));

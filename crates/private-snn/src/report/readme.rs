@@ -28,19 +28,29 @@ pub fn refresh(results: &Path, figures: &Path, readme: &Path) -> Result<Refreshe
         .with_context(|| results.display().to_string())?
         .flatten()
         .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "json")
+        })
         .collect();
     names.sort();
     if names.is_empty() {
-        bail!("{}: there are no results; run `reproduce` first", results.display());
+        bail!(
+            "{}: there are no results; run `reproduce` first",
+            results.display()
+        );
     }
     let mut text = String::new();
     let mut files = Vec::new();
     for path in &names {
         let json = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-        let evidence: Value = serde_json::from_str(&json).with_context(|| path.display().to_string())?;
+        let evidence: Value =
+            serde_json::from_str(&json).with_context(|| path.display().to_string())?;
         text.push_str(&table(&evidence));
-        let stem = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+        let stem = path
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().into_owned())
+            .unwrap_or_default();
         let chart = figures.join(format!("{stem}-accuracy.svg"));
         write_atomically(&chart, chart_of(&evidence).as_bytes())?;
         files.push(chart);
@@ -68,14 +78,22 @@ fn between(old: &str, text: &str) -> Result<String> {
 /// One evidence file as a Markdown table, a column per variant.
 fn table(evidence: &Value) -> String {
     let headline = evidence["headline"].as_str().unwrap_or_default();
-    let mut variants: Vec<&String> = evidence["variants"].as_object().into_iter().flat_map(|map| map.keys()).collect();
+    let mut variants: Vec<&String> = evidence["variants"]
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .collect();
     variants.sort_by_key(|name| *name != headline);
     let seeds = evidence["seeds"].as_array().map_or(0, Vec::len);
     let mut text = format!(
         "**{}**, profile {}, {seeds} {}\n\n| |",
         evidence["experiment"].as_str().unwrap_or("?"),
         evidence["profile"].as_str().unwrap_or("?"),
-        if seeds == 1 { "seed" } else { "seeds (mean ± deviation)" }
+        if seeds == 1 {
+            "seed"
+        } else {
+            "seeds (mean ± deviation)"
+        }
     );
     for name in &variants {
         text.push_str(&format!(" {name} |"));
@@ -86,7 +104,9 @@ fn table(evidence: &Value) -> String {
             .iter()
             .map(|name| {
                 let entry = &evidence["variants"][name.as_str()][&row.key];
-                entry["mean"].as_f64().map_or("–".into(), |mean| show_spread(mean, entry["deviation"].as_f64(), row.unit))
+                entry["mean"].as_f64().map_or("–".into(), |mean| {
+                    show_spread(mean, entry["deviation"].as_f64(), row.unit)
+                })
             })
             .collect();
         if cells.iter().any(|cell| cell != "–") {
@@ -139,11 +159,20 @@ mod tests {
             "variants": {"modern": {"ann.test_accuracy": {"mean": 0.975, "deviation": 0.002}}},
         });
         std::fs::write(at("results/glyphs.json"), evidence.to_string()).unwrap();
-        std::fs::write(at("README.md"), format!("before\n{BEGIN}\nold\n{END}\nafter\n")).unwrap();
+        std::fs::write(
+            at("README.md"),
+            format!("before\n{BEGIN}\nold\n{END}\nafter\n"),
+        )
+        .unwrap();
         refresh(&at("results"), &at("figures"), &at("README.md")).unwrap();
         let once = std::fs::read_to_string(at("README.md")).unwrap();
-        assert!(once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old"));
-        assert!(once.contains("| Source network, test accuracy | 97.5 ± 0.2 % |"), "{once}");
+        assert!(
+            once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old")
+        );
+        assert!(
+            once.contains("| Source network, test accuracy | 97.5 ± 0.2 % |"),
+            "{once}"
+        );
         assert!(at("figures/glyphs-accuracy.svg").is_file());
         refresh(&at("results"), &at("figures"), &at("README.md")).unwrap();
         assert_eq!(std::fs::read_to_string(at("README.md")).unwrap(), once);

@@ -17,18 +17,28 @@ pub struct Results {
 /// Name of the evidence file: `EXPERIMENT.json` if the experiment has one profile only, `EXPERIMENT.PROFILE.json`
 /// otherwise.
 pub fn file_name(experiment: &str, profile: &str, profiles: usize) -> String {
-    if profiles == 1 { format!("{experiment}.json") } else { format!("{experiment}.{profile}.json") }
+    if profiles == 1 {
+        format!("{experiment}.json")
+    } else {
+        format!("{experiment}.{profile}.json")
+    }
 }
 
 impl Results {
     /// The evidence: summary (mean and sample deviation over seeds; deviation null for one seed) and runs. The summary
     /// of the headline variant is at the top, that of each variant under `variants`.
     pub fn to_json(&self) -> Value {
-        let Some(first) = self.runs.first() else { return Value::Null };
+        let Some(first) = self.runs.first() else {
+            return Value::Null;
+        };
         let summary = |variant: &str| -> Value {
             let mut map = Map::new();
             for row in rows::rows() {
-                let values: Option<Vec<f64>> = self.runs.iter().map(|run| rows::figure(run, variant, &row.key)).collect();
+                let values: Option<Vec<f64>> = self
+                    .runs
+                    .iter()
+                    .map(|run| rows::figure(run, variant, &row.key))
+                    .collect();
                 if let Some((mean, deviation)) = values.as_deref().and_then(spread) {
                     map.insert(row.key, json!({"mean": mean, "deviation": deviation}));
                 }
@@ -58,9 +68,13 @@ impl Results {
     /// # Errors
     /// Whatever the file system answers, with the path.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(&self.to_json()).context("results cannot be written as JSON")?;
+        let mut text = serde_json::to_string_pretty(&self.to_json())
+            .context("results cannot be written as JSON")?;
         text.push('\n');
-        Ok(snn_core::checkpoint::write_atomically(path, text.as_bytes())?)
+        Ok(snn_core::checkpoint::write_atomically(
+            path,
+            text.as_bytes(),
+        )?)
     }
 }
 
@@ -68,8 +82,16 @@ impl Results {
 fn spread(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
-    let square = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>();
-    mean.is_finite().then(|| (mean, (values.len() > 1).then(|| (square / (n - 1.0)).sqrt())))
+    let square = values
+        .iter()
+        .map(|value| (value - mean).powi(2))
+        .sum::<f64>();
+    mean.is_finite().then(|| {
+        (
+            mean,
+            (values.len() > 1).then(|| (square / (n - 1.0)).sqrt()),
+        )
+    })
 }
 
 #[cfg(test)]

@@ -34,38 +34,89 @@ fn row(key: &str, label: impl Into<String>, unit: Unit) -> Row {
     }
 }
 
-const ATTACKS: [(&str, &str); 2] = [("back_conversion", "A1 (weights read as an ANN)"), ("spike_gradient", "A2 (through the spikes)")];
-const TARGETS: [(&str, &str); 3] = [("ann", "source network"), ("converted", "converted"), ("encrypted", "encrypted")];
+const ATTACKS: [(&str, &str); 2] = [
+    ("back_conversion", "A1 (weights read as an ANN)"),
+    ("spike_gradient", "A2 (through the spikes)"),
+];
+const TARGETS: [(&str, &str); 3] = [
+    ("ann", "source network"),
+    ("converted", "converted"),
+    ("encrypted", "encrypted"),
+];
 
 /// All lines, in order.
 pub fn rows() -> Vec<Row> {
     use Unit::{Percent, Points, Times};
     let mut rows = vec![
-        row("ann.test_accuracy", "Source network, test accuracy", Percent),
-        row("synthetic.judge_agreement", "Synthetic images: judge agrees with the source network", Percent),
-        row("converted.test_accuracy", "Converted without data, test accuracy", Percent),
-        row("converted_with_real_data.test_accuracy", "Converted with real data (control)", Percent),
-        row("encrypted.test_accuracy", "Encrypted, test accuracy", Percent),
-        row("encrypted.drop_vs_ann", "Encrypted: drop against the source network", Points),
-        row("energy.ratio_events", "Energy gain, every spike counted over all steps", Times),
-        row("energy.ratio_rate", "Energy gain, by mean firing rate per step", Times),
+        row(
+            "ann.test_accuracy",
+            "Source network, test accuracy",
+            Percent,
+        ),
+        row(
+            "synthetic.judge_agreement",
+            "Synthetic images: judge agrees with the source network",
+            Percent,
+        ),
+        row(
+            "converted.test_accuracy",
+            "Converted without data, test accuracy",
+            Percent,
+        ),
+        row(
+            "converted_with_real_data.test_accuracy",
+            "Converted with real data (control)",
+            Percent,
+        ),
+        row(
+            "encrypted.test_accuracy",
+            "Encrypted, test accuracy",
+            Percent,
+        ),
+        row(
+            "encrypted.drop_vs_ann",
+            "Encrypted: drop against the source network",
+            Points,
+        ),
+        row(
+            "energy.ratio_events",
+            "Energy gain, every spike counted over all steps",
+            Times,
+        ),
+        row(
+            "energy.ratio_rate",
+            "Energy gain, by mean firing rate per step",
+            Times,
+        ),
         row("judge.test_accuracy", "Judge, test accuracy", Percent),
     ];
     for (attack, attack_label) in ATTACKS {
         for (target, target_label) in TARGETS {
             if (attack, target) != ("spike_gradient", "ann") {
                 let key = format!("attacks.{attack}.{target}.judge_top1");
-                rows.push(row(&key, format!("{attack_label} on the {target_label}: recognised by the judge"), Percent));
+                rows.push(row(
+                    &key,
+                    format!("{attack_label} on the {target_label}: recognised by the judge"),
+                    Percent,
+                ));
             }
         }
     }
     for (target, label) in &TARGETS[1..] {
         let key = format!("leakage.{target}.relu_reading_accuracy");
-        rows.push(row(&key, format!("ReLU reading of the {label} network, test accuracy"), Percent));
+        rows.push(row(
+            &key,
+            format!("ReLU reading of the {label} network, test accuracy"),
+            Percent,
+        ));
     }
     for (target, label) in TARGETS {
         let key = format!("attacks.back_conversion.{target}.fid");
-        rows.push(row(&key, format!("A1 on the {label}: Frechet distance on the judge's features"), Unit::Number));
+        rows.push(row(
+            &key,
+            format!("A1 on the {label}: Frechet distance on the judge's features"),
+            Unit::Number,
+        ));
     }
     rows
 }
@@ -76,20 +127,29 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
     let scope = &report["variants"][variant];
     match parts.as_slice() {
         ["attacks", attack, target, field] => {
-            let entry = scope["attacks"].as_array()?.iter().find(|e| e["attack"] == *attack && e["target"] == *target)?;
+            let entry = scope["attacks"]
+                .as_array()?
+                .iter()
+                .find(|e| e["attack"] == *attack && e["target"] == *target)?;
             entry[*field].as_f64()
         }
-        ["leakage", target, field] => {
-            scope["leakage"].as_array()?.iter().find(|entry| entry["target"] == *target)?[*field].as_f64()
-        }
-        [group, field] => scope[*group][*field].as_f64().or_else(|| report[*group][*field].as_f64()),
+        ["leakage", target, field] => scope["leakage"]
+            .as_array()?
+            .iter()
+            .find(|entry| entry["target"] == *target)?[*field]
+            .as_f64(),
+        [group, field] => scope[*group][*field]
+            .as_f64()
+            .or_else(|| report[*group][*field].as_f64()),
         _ => None,
     }
 }
 
 /// A figure in its unit.
 pub fn show(value: Option<f64>, unit: Unit) -> String {
-    let Some(value) = value else { return "–".into() };
+    let Some(value) = value else {
+        return "–".into();
+    };
     match unit {
         Unit::Percent => format!("{:.1} %", value * 100.0),
         Unit::Points => format!("{:.1} points", value * 100.0),
@@ -107,21 +167,36 @@ pub fn show_spread(mean: f64, deviation: Option<f64>, unit: Unit) -> String {
         Unit::Number => (1.0, 2, ""),
     };
     match deviation {
-        Some(deviation) => format!("{:.digits$} ± {:.digits$}{suffix}", mean * factor, deviation * factor),
+        Some(deviation) => format!(
+            "{:.digits$} ± {:.digits$}{suffix}",
+            mean * factor,
+            deviation * factor
+        ),
         None => format!("{:.digits$}{suffix}", mean * factor),
     }
 }
 
 /// The table for a terminal, aligned.
 pub fn summary_table(report: &Value) -> String {
-    let variants: Vec<&String> = report["variants"].as_object().into_iter().flat_map(|map| map.keys()).collect();
+    let variants: Vec<&String> = report["variants"]
+        .as_object()
+        .into_iter()
+        .flat_map(|map| map.keys())
+        .collect();
     let mut lines: Vec<Vec<String>> = vec![
-        std::iter::once(format!("{} ({}, seed {})", name(report, "experiment"), name(report, "profile"), report["seed"]))
-            .chain(variants.iter().map(|name| name.to_string()))
-            .collect(),
+        std::iter::once(format!(
+            "{} ({}, seed {})",
+            name(report, "experiment"),
+            name(report, "profile"),
+            report["seed"]
+        ))
+        .chain(variants.iter().map(|name| name.to_string()))
+        .collect(),
     ];
     for row in rows() {
-        let values = variants.iter().map(|variant| show(figure(report, variant, &row.key), row.unit));
+        let values = variants
+            .iter()
+            .map(|variant| show(figure(report, variant, &row.key), row.unit));
         lines.push(std::iter::once(row.label.clone()).chain(values).collect());
     }
     align(&lines)
@@ -135,13 +210,24 @@ fn name(report: &Value, key: &str) -> String {
 pub fn align(lines: &[Vec<String>]) -> String {
     let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
-        .map(|c| lines.iter().filter_map(|line| line.get(c)).map(|cell| cell.chars().count()).max().unwrap_or(0))
+        .map(|c| {
+            lines
+                .iter()
+                .filter_map(|line| line.get(c))
+                .map(|cell| cell.chars().count())
+                .max()
+                .unwrap_or(0)
+        })
         .collect();
     let mut text = String::new();
     for line in lines {
         for (c, cell) in line.iter().enumerate() {
             let width = widths[c];
-            let cell = if c == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+            let cell = if c == 0 {
+                format!("{cell:<width$}")
+            } else {
+                format!("  {cell:>width$}")
+            };
             text.push_str(&cell);
         }
         text.truncate(text.trim_end().len());
@@ -169,7 +255,10 @@ mod tests {
         let of = |key| figure(&report, "a", key);
         assert_eq!(of("ann.test_accuracy"), Some(0.8));
         assert_eq!(of("judge.test_accuracy"), Some(0.9));
-        assert_eq!(of("attacks.back_conversion.encrypted.judge_top1"), Some(0.25));
+        assert_eq!(
+            of("attacks.back_conversion.encrypted.judge_top1"),
+            Some(0.25)
+        );
         assert_eq!(of("attacks.back_conversion.ann.judge_top1"), None);
         assert_eq!(of("leakage.converted.relu_reading_accuracy"), Some(0.5));
         assert_eq!(of("energy.ratio_rate"), None);
@@ -180,7 +269,10 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let lines = [vec!["a".to_string(), "1".into()], vec!["bb".into(), "–22".into()]];
+        let lines = [
+            vec!["a".to_string(), "1".into()],
+            vec!["bb".into(), "–22".into()],
+        ];
         assert_eq!(align(&lines), "a     1\nbb  –22\n");
     }
 }

@@ -23,9 +23,9 @@ fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "–".into(),
-        Value::Number(number) if !number.is_i64() && !number.is_u64() => {
-            number.as_f64().map_or("–".into(), |number| format!("{number:.3}"))
-        }
+        Value::Number(number) if !number.is_i64() && !number.is_u64() => number
+            .as_f64()
+            .map_or("–".into(), |number| format!("{number:.3}")),
         other => other.to_string(),
     }
 }
@@ -46,7 +46,12 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
     );
     body.push_str("<ul>");
     for (name, variant) in variants(report) {
-        let _ = write!(body, "<li><b>{}</b>: {}</li>", escape(name), escape(&text(&variant["title"])));
+        let _ = write!(
+            body,
+            "<li><b>{}</b>: {}</li>",
+            escape(name),
+            escape(&text(&variant["title"]))
+        );
     }
     body.push_str("</ul>");
     let mut head = vec!["Measured".to_string()];
@@ -55,8 +60,9 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
     let lines: Vec<(String, Vec<Cell>)> = rows()
         .into_iter()
         .map(|row| {
-            let mut cells: Vec<Cell> =
-                variants(report).map(|(name, _)| Cell::Figure(show(number(report, name, &row.key), row.unit))).collect();
+            let mut cells: Vec<Cell> = variants(report)
+                .map(|(name, _)| Cell::Figure(show(number(report, name, &row.key), row.unit)))
+                .collect();
             if let Some(paper) = paper {
                 cells.push(Cell::Text(match paper.beside(&row.key) {
                     Some(claim) => format!("{} ({})", claim.claim, claim.place),
@@ -67,7 +73,10 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
         })
         .collect();
     let caption = match paper {
-        Some(paper) => format!("Claims: {}. A dash: the paper's figure is not at hand.", paper.source),
+        Some(paper) => format!(
+            "Claims: {}. A dash: the paper's figure is not at hand.",
+            paper.source
+        ),
         None => "The paper says nothing of this data set.".to_string(),
     };
     body.push_str(&table("results", &caption, &head, &lines));
@@ -78,17 +87,29 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
 pub fn accuracy(html: &mut String, report: &Value) {
     let mut body = String::new();
     for (name, variant) in variants(report) {
-        let mut lines: Vec<Line> =
-            [("converted", "converted without data"), ("converted_with_real_data", "converted with real data"), ("encrypted", "encrypted")]
-                .map(|(key, label)| Line {
-                    name: label.into(),
-                    points: points(list(&variant[key], "accuracy_by_t"), "timesteps", "accuracy"),
-                    level: false,
-                })
-                .into();
-        let ends: Vec<f64> = lines.iter().flat_map(|line| line.points.iter().map(|point| point.0)).collect();
+        let mut lines: Vec<Line> = [
+            ("converted", "converted without data"),
+            ("converted_with_real_data", "converted with real data"),
+            ("encrypted", "encrypted"),
+        ]
+        .map(|(key, label)| Line {
+            name: label.into(),
+            points: points(
+                list(&variant[key], "accuracy_by_t"),
+                "timesteps",
+                "accuracy",
+            ),
+            level: false,
+        })
+        .into();
+        let ends: Vec<f64> = lines
+            .iter()
+            .flat_map(|line| line.points.iter().map(|point| point.0))
+            .collect();
         if let (Some(level), false) = (variant["ann"]["test_accuracy"].as_f64(), ends.is_empty()) {
-            let (low, high) = ends.iter().fold((f64::MAX, 0f64), |(low, high), &x| (low.min(x), high.max(x)));
+            let (low, high) = ends.iter().fold((f64::MAX, 0f64), |(low, high), &x| {
+                (low.min(x), high.max(x))
+            });
             lines.push(Line {
                 name: "source network".into(),
                 points: vec![(low, level), (high, level)],
@@ -102,20 +123,33 @@ pub fn accuracy(html: &mut String, report: &Value) {
             scale: Scale::Logarithmic,
             percent: true,
         };
-        let images: Vec<u64> =
-            list(&variant["encrypted"], "accuracy_by_t").iter().filter_map(|entry| entry["images"].as_u64()).collect();
+        let images: Vec<u64> = list(&variant["encrypted"], "accuracy_by_t")
+            .iter()
+            .filter_map(|entry| entry["images"].as_u64())
+            .collect();
         let images = match (images.iter().min(), images.iter().max()) {
             (Some(low), Some(high)) if low == high => format!("{high} test images"),
             (Some(low), Some(high)) => format!("{high} test images, {low} for the longer windows"),
             _ => "no test images".into(),
         };
-        let _ = write!(body, "<h3>{}</h3>{}", escape(name), figure(&chart.lines(&lines), &format!("Accuracy against T; {images}.")));
+        let _ = write!(
+            body,
+            "<h3>{}</h3>{}",
+            escape(name),
+            figure(
+                &chart.lines(&lines),
+                &format!("Accuracy against T; {images}.")
+            )
+        );
     }
     section(html, "Accuracy against the number of time steps", &body);
 }
 
 fn points(entries: &[Value], x: &str, y: &str) -> Vec<(f64, f64)> {
-    entries.iter().filter_map(|entry| Some((entry[x].as_f64()?, entry[y].as_f64()?))).collect()
+    entries
+        .iter()
+        .filter_map(|entry| Some((entry[x].as_f64()?, entry[y].as_f64()?)))
+        .collect()
 }
 
 /// Attacks and weights.
@@ -130,8 +164,10 @@ pub fn leakage(html: &mut String, report: &Value) {
         show(judge["test_accuracy"].as_f64(), Unit::Percent)
     );
     for (name, variant) in variants(report) {
-        let share = |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Percent));
-        let plain = |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Number));
+        let share =
+            |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Percent));
+        let plain =
+            |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Number));
         let lines: Vec<(String, Vec<Cell>)> = list(variant, "attacks")
             .iter()
             .map(|entry| {
@@ -150,24 +186,53 @@ pub fn leakage(html: &mut String, report: &Value) {
             })
             .collect();
         let head = [
-            "Attack", "Target", "Images", "Judge top 1", "Judge top 5", "FID", "FID floor", "FID ceiling", "Nearest image",
+            "Attack",
+            "Target",
+            "Images",
+            "Judge top 1",
+            "Judge top 5",
+            "FID",
+            "FID floor",
+            "FID ceiling",
+            "Nearest image",
             "Nearest, real",
         ]
         .map(String::from);
-        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("attacks", "What the attacks rebuilt", &head, &lines));
+        let _ = write!(
+            body,
+            "<h3>{}</h3>{}",
+            escape(name),
+            table("attacks", "What the attacks rebuilt", &head, &lines)
+        );
         let spiking = list(variant, "leakage");
-        let layers: Vec<String> =
-            spiking.first().map(|entry| list(entry, "weight_change_by_layer").iter().map(layer_name).collect()).unwrap_or_default();
+        let layers: Vec<String> = spiking
+            .first()
+            .map(|entry| {
+                list(entry, "weight_change_by_layer")
+                    .iter()
+                    .map(layer_name)
+                    .collect()
+            })
+            .unwrap_or_default();
         let lines: Vec<(String, Vec<Cell>)> = spiking
             .iter()
             .map(|entry| {
                 let mut cells = vec![share(entry, "relu_reading_accuracy")];
-                cells.extend(list(entry, "weight_change_by_layer").iter().map(|layer| share(layer, "relative")));
+                cells.extend(
+                    list(entry, "weight_change_by_layer")
+                        .iter()
+                        .map(|layer| share(layer, "relative")),
+                );
                 (text(&entry["target"]), cells)
             })
             .collect();
-        let head: Vec<String> =
-            ["Network".to_string(), "ReLU reading, test accuracy".to_string()].into_iter().chain(layers).collect();
+        let head: Vec<String> = [
+            "Network".to_string(),
+            "ReLU reading, test accuracy".to_string(),
+        ]
+        .into_iter()
+        .chain(layers)
+        .collect();
         body.push_str(&table(
             "leakage",
             "The released weights read as a plain ReLU network, and how far each layer moved from the source. While the \
@@ -199,28 +264,40 @@ pub fn pictures(html: &mut String, pictures: &[(String, Pictures)]) {
     const SCALE: usize = 2;
     let mut body = String::new();
     for (name, pictures) in pictures {
-        let head: Vec<String> = std::iter::once("Class".to_string()).chain(pictures.columns.iter().cloned()).collect();
+        let head: Vec<String> = std::iter::once("Class".to_string())
+            .chain(pictures.columns.iter().cloned())
+            .collect();
         let lines: Vec<(String, Vec<Cell>)> = pictures
             .classes
             .iter()
             .zip(&pictures.strips)
             .map(|(class, strips)| {
-                let cells = pictures.columns.iter().zip(strips).map(|(column, strip)| match strip {
-                    Some(picture) => Cell::Markup(format!(
-                        "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
-                        data_uri(&picture.png),
-                        picture.width * SCALE,
-                        picture.height * SCALE,
-                        escape(&format!("{column}: images of class {class}"))
-                    )),
-                    None => Cell::Text("–".into()),
-                });
+                let cells =
+                    pictures
+                        .columns
+                        .iter()
+                        .zip(strips)
+                        .map(|(column, strip)| match strip {
+                            Some(picture) => Cell::Markup(format!(
+                                "<img src=\"{}\" width=\"{}\" height=\"{}\" alt=\"{}\">",
+                                data_uri(&picture.png),
+                                picture.width * SCALE,
+                                picture.height * SCALE,
+                                escape(&format!("{column}: images of class {class}"))
+                            )),
+                            None => Cell::Text("–".into()),
+                        });
                 (class.clone(), cells.collect())
             })
             .collect();
         let caption = "Up to four images per class. Synthetic images were asked for the class of their row; their soft \
                        target may favour another.";
-        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("grids", caption, &head, &lines));
+        let _ = write!(
+            body,
+            "<h3>{}</h3>{}",
+            escape(name),
+            table("grids", caption, &head, &lines)
+        );
     }
     section(html, "Images: real, synthetic, rebuilt", &body);
 }
@@ -232,35 +309,63 @@ pub fn energy(html: &mut String, report: &Value) {
                     times the mean firing rate per step, without a factor T. With direct coding the first layer's \
                     multiply-accumulates are counted once per image.</p>"
         .to_string();
-    let head = ["Network", "T", "Source (µJ)", "By events (µJ)", "Gain", "By rate (µJ)", "Gain"].map(String::from);
+    let head = [
+        "Network",
+        "T",
+        "Source (µJ)",
+        "By events (µJ)",
+        "Gain",
+        "By rate (µJ)",
+        "Gain",
+    ]
+    .map(String::from);
     for (name, variant) in variants(report) {
-        let micro = |energy: &Value, key: &str| Cell::Figure(energy[key].as_f64().map_or("–".into(), |pj| format!("{:.2}", pj * 1e-6)));
-        let gain = |energy: &Value, key: &str| Cell::Figure(show(energy[key].as_f64(), Unit::Times));
-        let lines: Vec<(String, Vec<Cell>)> = ["converted", "converted_with_real_data", "encrypted"]
-            .into_iter()
-            .map(|key| {
-                let energy = &variant[key]["energy"];
-                let cells = vec![
-                    Cell::Figure(text(&variant[key]["timesteps"])),
-                    micro(energy, "ann_picojoule"),
-                    micro(energy, "snn_picojoule_events"),
-                    gain(energy, "ratio_events"),
-                    micro(energy, "snn_picojoule_rate"),
-                    gain(energy, "ratio_rate"),
-                ];
-                (key.replace('_', " "), cells)
-            })
-            .collect();
-        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("energy", "Energy per image", &head, &lines));
+        let micro = |energy: &Value, key: &str| {
+            Cell::Figure(
+                energy[key]
+                    .as_f64()
+                    .map_or("–".into(), |pj| format!("{:.2}", pj * 1e-6)),
+            )
+        };
+        let gain =
+            |energy: &Value, key: &str| Cell::Figure(show(energy[key].as_f64(), Unit::Times));
+        let lines: Vec<(String, Vec<Cell>)> =
+            ["converted", "converted_with_real_data", "encrypted"]
+                .into_iter()
+                .map(|key| {
+                    let energy = &variant[key]["energy"];
+                    let cells = vec![
+                        Cell::Figure(text(&variant[key]["timesteps"])),
+                        micro(energy, "ann_picojoule"),
+                        micro(energy, "snn_picojoule_events"),
+                        gain(energy, "ratio_events"),
+                        micro(energy, "snn_picojoule_rate"),
+                        gain(energy, "ratio_rate"),
+                    ];
+                    (key.replace('_', " "), cells)
+                })
+                .collect();
+        let _ = write!(
+            body,
+            "<h3>{}</h3>{}",
+            escape(name),
+            table("energy", "Energy per image", &head, &lines)
+        );
         let rates = |key: &str| list(&variant[key]["energy"], "mean_rate_by_layer");
         let names: Vec<String> = rates("encrypted").iter().map(layer_name).collect();
-        let series: Vec<(String, Vec<f64>)> = [("converted", "converted without data"), ("encrypted", "encrypted")]
-            .into_iter()
-            .map(|(key, label)| {
-                let values = rates(key).iter().map(|entry| entry["rate"].as_f64().unwrap_or(f64::NAN)).collect();
-                (label.to_string(), values)
-            })
-            .collect();
+        let series: Vec<(String, Vec<f64>)> = [
+            ("converted", "converted without data"),
+            ("encrypted", "encrypted"),
+        ]
+        .into_iter()
+        .map(|(key, label)| {
+            let values = rates(key)
+                .iter()
+                .map(|entry| entry["rate"].as_f64().unwrap_or(f64::NAN))
+                .collect();
+            (label.to_string(), values)
+        })
+        .collect();
         let chart = Chart {
             description: &format!("{name}: mean firing rate of each layer's neurons"),
             x: "layer",
@@ -268,7 +373,10 @@ pub fn energy(html: &mut String, report: &Value) {
             scale: Scale::Linear,
             percent: false,
         };
-        body.push_str(&figure(&chart.bars(&names, &series), "Mean firing rates on the test images."));
+        body.push_str(&figure(
+            &chart.bars(&names, &series),
+            "Mean firing rates on the test images.",
+        ));
     }
     section(html, "Energy and firing rates", &body);
 }
@@ -290,7 +398,10 @@ pub fn training(html: &mut String, report: &Value) {
             scale: Scale::Linear,
             percent: true,
         };
-        let lines = [line("training images, as seen", history, "train_accuracy"), line("validation images", history, "validation_accuracy")];
+        let lines = [
+            line("training images, as seen", history, "train_accuracy"),
+            line("validation images", history, "validation_accuracy"),
+        ];
         let loss = Chart {
             description: &format!("{name}: loss of the encryption over its epochs"),
             x: "epoch",
@@ -298,13 +409,20 @@ pub fn training(html: &mut String, report: &Value) {
             scale: Scale::Linear,
             percent: false,
         };
-        let encryption = [line("encryption", list(&variant["encrypted"], "history"), "loss")];
+        let encryption = [line(
+            "encryption",
+            list(&variant["encrypted"], "history"),
+            "loss",
+        )];
         let _ = write!(
             body,
             "<h3>{}</h3>{}{}",
             escape(name),
             figure(&accuracy.lines(&lines), "Training of the source network."),
-            figure(&loss.lines(&encryption), "Encryption: mean loss per epoch on the synthetic images.")
+            figure(
+                &loss.lines(&encryption),
+                "Encryption: mean loss per epoch on the synthetic images."
+            )
         );
     }
     section(html, "Training", &body);
@@ -323,17 +441,30 @@ pub fn conversion(html: &mut String, report: &Value) {
                 .flat_map(|entry| entry.keys())
                 .filter(|key| *key != "name" && *key != "layer")
                 .collect();
-            let head: Vec<String> =
-                std::iter::once("Layer".to_string()).chain(columns.iter().map(|column| column.replace('_', " "))).collect();
+            let head: Vec<String> = std::iter::once("Layer".to_string())
+                .chain(columns.iter().map(|column| column.replace('_', " ")))
+                .collect();
             let lines: Vec<(String, Vec<Cell>)> = layers
                 .iter()
                 .map(|entry| {
-                    let cells = columns.iter().map(|column| Cell::Figure(text(&entry[column.as_str()]))).collect();
+                    let cells = columns
+                        .iter()
+                        .map(|column| Cell::Figure(text(&entry[column.as_str()])))
+                        .collect();
                     (layer_name(entry), cells)
                 })
                 .collect();
-            let caption = format!("{}. Thresholds: {}", key.replace('_', " "), text(&variant[key]["thresholds"]));
-            let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("layers", &caption, &head, &lines));
+            let caption = format!(
+                "{}. Thresholds: {}",
+                key.replace('_', " "),
+                text(&variant[key]["thresholds"])
+            );
+            let _ = write!(
+                body,
+                "<h3>{}</h3>{}",
+                escape(name),
+                table("layers", &caption, &head, &lines)
+            );
         }
     }
     section(html, "Conversion, layer by layer", &body);
@@ -350,16 +481,29 @@ pub fn threat_model(html: &mut String) {
     let limits = "The attacks are the paper's two: A1 reads the weights as a plain ReLU network and raises a class \
                   score by gradient ascent on the input; A2 does so through the spikes with a surrogate gradient. A \
                   low figure here bounds these attacks, not a stronger or adaptive one.";
-    let body: String = [classes, judged, limits].iter().map(|text| format!("<p>{}</p>", escape(text))).collect();
+    let body: String = [classes, judged, limits]
+        .iter()
+        .map(|text| format!("<p>{}</p>", escape(text)))
+        .collect();
     section(html, "Threat model", &body);
 }
 
 /// What is smaller than in the paper.
 pub fn scaled_down(html: &mut String, report: &Value) {
-    let items: String =
-        list(report, "scaled_down").iter().map(|item| format!("<li>{}</li>", escape(&text(item)))).collect();
-    let body = if items.is_empty() { "<p>Nothing.</p>".to_string() } else { format!("<ul>{items}</ul>") };
-    section(html, "What was scaled down or changed against the paper", &body);
+    let items: String = list(report, "scaled_down")
+        .iter()
+        .map(|item| format!("<li>{}</li>", escape(&text(item))))
+        .collect();
+    let body = if items.is_empty() {
+        "<p>Nothing.</p>".to_string()
+    } else {
+        format!("<ul>{items}</ul>")
+    };
+    section(
+        html,
+        "What was scaled down or changed against the paper",
+        &body,
+    );
 }
 
 /// Where the result comes from.
@@ -377,7 +521,10 @@ pub fn provenance(html: &mut String, report: &Value) {
         .collect();
     let lines = [
         ("Command", text(&provenance["command"])),
-        ("Revision", format!("{}{dirty}", text(&provenance["revision"]))),
+        (
+            "Revision",
+            format!("{}{dirty}", text(&provenance["revision"])),
+        ),
         ("Versions", versions.join(", ")),
         ("Data, sha256", text(&provenance["data_sha256"])),
         ("Machine", text(&provenance["machine"])),
@@ -385,18 +532,39 @@ pub fn provenance(html: &mut String, report: &Value) {
         ("Seconds of computation", text(&provenance["wall_seconds"])),
     ]
     .map(|(name, value)| (name.to_string(), vec![Cell::Text(value)]));
-    let mut body = table("provenance", "What is needed to make this result again", &["".into(), "".into()], &lines);
+    let mut body = table(
+        "provenance",
+        "What is needed to make this result again",
+        &["".into(), "".into()],
+        &lines,
+    );
     for (name, variant) in variants(report) {
         let lines: Vec<(String, Vec<Cell>)> = variant["stage_seconds"]
             .as_object()
             .into_iter()
             .flatten()
-            .map(|(stage, seconds)| (stage.clone(), vec![Cell::Figure(seconds.as_f64().map_or("–".into(), |s| format!("{s:.1}")))]))
+            .map(|(stage, seconds)| {
+                (
+                    stage.clone(),
+                    vec![Cell::Figure(
+                        seconds.as_f64().map_or("–".into(), |s| format!("{s:.1}")),
+                    )],
+                )
+            })
             .collect();
         let head = ["Stage".to_string(), "Seconds".to_string()];
-        let _ = write!(body, "<h3>{}</h3>{}", escape(name), table("stages", "Duration of each stage", &head, &lines));
+        let _ = write!(
+            body,
+            "<h3>{}</h3>{}",
+            escape(name),
+            table("stages", "Duration of each stage", &head, &lines)
+        );
     }
     let settings = serde_json::to_string_pretty(&report["settings"]).unwrap_or_default();
-    let _ = write!(body, "<details><summary>All settings</summary><pre>{}</pre></details>", escape(&settings));
+    let _ = write!(
+        body,
+        "<details><summary>All settings</summary><pre>{}</pre></details>",
+        escape(&settings)
+    );
     section(html, "Provenance", &body);
 }

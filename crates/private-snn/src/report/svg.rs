@@ -47,7 +47,9 @@ const RIGHT: f64 = 12.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 const ROW: f64 = 18.0;
-const COLOURS: [&str; 6] = ["#0b3c8c", "#c2410c", "#047857", "#7e22ce", "#b45309", "#475569"];
+const COLOURS: [&str; 6] = [
+    "#0b3c8c", "#c2410c", "#047857", "#7e22ce", "#b45309", "#475569",
+];
 
 impl Chart<'_> {
     /// The chart as an `<svg>` element; values that are not finite are left out.
@@ -56,15 +58,30 @@ impl Chart<'_> {
         let lines: Vec<Line> = lines
             .iter()
             .map(|line| Line {
-                points: line.points.iter().copied().filter(|&(x, y)| on_axis(x) && y.is_finite()).collect(),
+                points: line
+                    .points
+                    .iter()
+                    .copied()
+                    .filter(|&(x, y)| on_axis(x) && y.is_finite())
+                    .collect(),
                 ..line.clone()
             })
             .filter(|line| !line.points.is_empty())
             .collect();
         let points = || lines.iter().flat_map(|line| line.points.iter());
-        let place = |x: f64| if self.scale == Scale::Logarithmic { x.log2() } else { x };
+        let place = |x: f64| {
+            if self.scale == Scale::Logarithmic {
+                x.log2()
+            } else {
+                x
+            }
+        };
         let (x0, x1) = extent(points().map(|&(x, _)| place(x)));
-        let top = if self.percent { 1.0 } else { nice(points().map(|&(_, y)| y).fold(0.0, f64::max)) };
+        let top = if self.percent {
+            1.0
+        } else {
+            nice(points().map(|&(_, y)| y).fold(0.0, f64::max))
+        };
         let to_x = |x: f64| LEFT + (place(x) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
         let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
         let mut svg = self.frame(lines.len(), top, &to_y);
@@ -79,15 +96,26 @@ impl Chart<'_> {
         }
         for (i, line) in lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            let dash = if line.level { r##" stroke-dasharray="6 4""## } else { "" };
-            let path: Vec<String> =
-                line.points.iter().map(|&(x, y)| format!("{:.1},{:.1}", to_x(x), to_y(y))).collect();
+            let dash = if line.level {
+                r##" stroke-dasharray="6 4""##
+            } else {
+                ""
+            };
+            let path: Vec<String> = line
+                .points
+                .iter()
+                .map(|&(x, y)| format!("{:.1},{:.1}", to_x(x), to_y(y)))
+                .collect();
             let _ = write!(
                 svg,
                 r##"<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{}"/>"##,
                 path.join(" ")
             );
-            for &(x, y) in line.points.iter().filter(|_| !line.level && line.points.len() <= 40) {
+            for &(x, y) in line
+                .points
+                .iter()
+                .filter(|_| !line.level && line.points.len() <= 40)
+            {
                 let _ = write!(
                     svg,
                     r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{colour}"><title>{} {}: {}</title></circle>"##,
@@ -106,7 +134,10 @@ impl Chart<'_> {
 
     /// Groups of bars: `names` along the axis, one bar per series in each group.
     pub fn bars(&self, names: &[String], series: &[(String, Vec<f64>)]) -> String {
-        let values = series.iter().flat_map(|(_, values)| values.iter().copied()).filter(|value| value.is_finite());
+        let values = series
+            .iter()
+            .flat_map(|(_, values)| values.iter().copied())
+            .filter(|value| value.is_finite());
         let top = nice(values.fold(0.0, f64::max));
         let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
         let mut svg = self.frame(series.len(), top, &to_y);
@@ -122,7 +153,9 @@ impl Chart<'_> {
                 escape(name)
             );
             for (s, (series_name, values)) in series.iter().enumerate() {
-                let Some(value) = values.get(g).copied().filter(|value| value.is_finite()) else { continue };
+                let Some(value) = values.get(g).copied().filter(|value| value.is_finite()) else {
+                    continue;
+                };
                 let _ = write!(
                     svg,
                     r##"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}" fill="{}"><title>{}, {}: {}</title></rect>"##,
@@ -182,7 +215,11 @@ impl Chart<'_> {
     }
 
     fn value(&self, value: f64) -> String {
-        if self.percent { format!("{:.0} %", value * 100.0) } else { number(value) }
+        if self.percent {
+            format!("{:.0} %", value * 100.0)
+        } else {
+            number(value)
+        }
     }
 }
 
@@ -199,8 +236,16 @@ fn legend(svg: &mut String, row: usize, colour: &str, dash: &str, name: &str) {
 }
 
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
-    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-    if low < high { (low, high) } else if low.is_finite() { (low - 0.5, low + 0.5) } else { (0.0, 1.0) }
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
+        (low.min(v), high.max(v))
+    });
+    if low < high {
+        (low, high)
+    } else if low.is_finite() {
+        (low - 0.5, low + 0.5)
+    } else {
+        (0.0, 1.0)
+    }
 }
 
 /// The next of 1, 2, 2.5, 5 times a power of ten.
@@ -209,7 +254,11 @@ fn nice(largest: f64) -> f64 {
         return 1.0;
     }
     let unit = 10f64.powf(largest.log10().floor());
-    [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().map(|step| step * unit).find(|&top| top >= largest * 0.999).unwrap_or(largest)
+    [1.0, 2.0, 2.5, 5.0, 10.0]
+        .into_iter()
+        .map(|step| step * unit)
+        .find(|&top| top >= largest * 0.999)
+        .unwrap_or(largest)
 }
 
 fn number(value: f64) -> String {
@@ -244,10 +293,16 @@ mod tests {
     #[test]
     fn powers_of_two_are_equally_far_apart() {
         let svg = CHART.lines(&[line(&[(1.0, 0.0), (2.0, 0.5), (4.0, 1.0)])]);
-        let places: Vec<f64> =
-            svg.split("cx=\"").skip(1).map(|rest| rest.split('"').next().unwrap().parse().unwrap()).collect();
+        let places: Vec<f64> = svg
+            .split("cx=\"")
+            .skip(1)
+            .map(|rest| rest.split('"').next().unwrap().parse().unwrap())
+            .collect();
         assert_eq!(places.len(), 3);
-        assert!((places[1] - places[0] - (places[2] - places[1])).abs() < 0.2, "{places:?}");
+        assert!(
+            (places[1] - places[0] - (places[2] - places[1])).abs() < 0.2,
+            "{places:?}"
+        );
     }
 
     #[test]
@@ -257,11 +312,18 @@ mod tests {
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         assert_eq!(svg.matches("<polyline").count(), 1);
         assert!(CHART.lines(&[]).ends_with("</svg>"));
-        assert!(!CHART.bars(&["a".into()], &[("s".into(), vec![f64::NAN])]).contains("<rect"));
+        assert!(
+            !CHART
+                .bars(&["a".into()], &[("s".into(), vec![f64::NAN])])
+                .contains("<rect")
+        );
     }
 
     #[test]
     fn the_axis_ends_at_a_round_number() {
-        assert_eq!([0.0, 0.03, 0.8, 1.0, 2.1, 73.0].map(nice).map(number), ["1", "0.05", "1", "1", "2.5", "100"]);
+        assert_eq!(
+            [0.0, 0.03, 0.8, 1.0, 2.1, 73.0].map(nice).map(number),
+            ["1", "0.05", "1", "1", "2.5", "100"]
+        );
     }
 }

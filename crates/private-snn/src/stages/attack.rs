@@ -3,7 +3,9 @@
 use ann::Ann;
 use anyhow::{Context as _, Result};
 use attack_eval::Reconstruction;
-use attack_eval::attacks::{BackConversionConfig, SpikeGradientConfig, back_conversion, spike_gradient};
+use attack_eval::attacks::{
+    BackConversionConfig, SpikeGradientConfig, back_conversion, spike_gradient,
+};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use snn_core::checkpoint;
@@ -50,8 +52,14 @@ impl AttackConfig {
     /// # Errors
     /// The first setting outside its domain.
     pub fn check(&self) -> Result<()> {
-        self.back_conversion.ascent.check().context("back_conversion.ascent")?;
-        self.spike_gradient.ascent.check().context("spike_gradient.ascent")
+        self.back_conversion
+            .ascent
+            .check()
+            .context("back_conversion.ascent")?;
+        self.spike_gradient
+            .ascent
+            .check()
+            .context("spike_gradient.ascent")
     }
 }
 
@@ -84,7 +92,9 @@ impl Target<'_> {
     pub fn reading(&self, ctx: &Context) -> Result<Ann> {
         match self {
             Target::Ann(finished) => convert::load_source(ctx, finished),
-            Target::Spiking(_, finished) => Ok(attack_eval::relu_reading(&convert::load(ctx, finished)?)?),
+            Target::Spiking(_, finished) => {
+                Ok(attack_eval::relu_reading(&convert::load(ctx, finished)?)?)
+            }
         }
     }
 }
@@ -101,24 +111,60 @@ pub struct Attacked {
 }
 
 /// Runs each attack on each target, every pair a stage of its own.
-pub fn attack(ctx: &Context, name: &str, variant: &VariantConfig, targets: &[Target]) -> Result<Vec<Attacked>> {
+pub fn attack(
+    ctx: &Context,
+    name: &str,
+    variant: &VariantConfig,
+    targets: &[Target],
+) -> Result<Vec<Attacked>> {
     let config = &variant.attack;
     let mut attacked = Vec::new();
     for target in targets {
         let per_class = config.images_per_class;
-        attacked.push(pair(ctx, name, "back_conversion", target, &(per_class, &config.back_conversion), |watch| {
-            let reading = target.reading(ctx)?;
-            Ok(back_conversion::run(&reading, &config.back_conversion, per_class, ctx.seed_of("attack"), watch)?)
-        })?);
+        attacked.push(pair(
+            ctx,
+            name,
+            "back_conversion",
+            target,
+            &(per_class, &config.back_conversion),
+            |watch| {
+                let reading = target.reading(ctx)?;
+                Ok(back_conversion::run(
+                    &reading,
+                    &config.back_conversion,
+                    per_class,
+                    ctx.seed_of("attack"),
+                    watch,
+                )?)
+            },
+        )?);
     }
     for target in targets {
-        let Target::Spiking(_, finished) = target else { continue };
-        let per_class =
-            if config.spike_images_per_class == 0 { config.images_per_class } else { config.spike_images_per_class };
-        attacked.push(pair(ctx, name, "spike_gradient", target, &(per_class, &config.spike_gradient), |watch| {
-            let network = convert::load(ctx, finished)?;
-            Ok(spike_gradient::run(&network, &config.spike_gradient, per_class, ctx.seed_of("attack"), watch)?)
-        })?);
+        let Target::Spiking(_, finished) = target else {
+            continue;
+        };
+        let per_class = if config.spike_images_per_class == 0 {
+            config.images_per_class
+        } else {
+            config.spike_images_per_class
+        };
+        attacked.push(pair(
+            ctx,
+            name,
+            "spike_gradient",
+            target,
+            &(per_class, &config.spike_gradient),
+            |watch| {
+                let network = convert::load(ctx, finished)?;
+                Ok(spike_gradient::run(
+                    &network,
+                    &config.spike_gradient,
+                    per_class,
+                    ctx.seed_of("attack"),
+                    watch,
+                )?)
+            },
+        )?);
     }
     Ok(attacked)
 }
@@ -132,11 +178,20 @@ fn pair(
     run: impl FnOnce(&mut snn_core::progress::Watch) -> Result<Reconstruction>,
 ) -> Result<Attacked> {
     let stage = format!("attack-{attack}-{}", target.name());
-    let finished = ctx.stage(Some(variant), &stage, config, &[("network", target.sha256()?)], |slot, watch| {
-        let pictures = run(watch)?;
-        save(&slot.path(PICTURES), &pictures)?;
-        Ok((vec![PICTURES], serde_json::json!({"images": pictures.len()})))
-    })?;
+    let finished = ctx.stage(
+        Some(variant),
+        &stage,
+        config,
+        &[("network", target.sha256()?)],
+        |slot, watch| {
+            let pictures = run(watch)?;
+            save(&slot.path(PICTURES), &pictures)?;
+            Ok((
+                vec![PICTURES],
+                serde_json::json!({"images": pictures.len()}),
+            ))
+        },
+    )?;
     Ok(Attacked {
         attack,
         target: target.name(),
@@ -159,10 +214,15 @@ pub fn load(finished: &Finished) -> Result<Reconstruction> {
     let path = finished.path(PICTURES);
     let (mut tensors, format): (_, String) = checkpoint::load(&path, &Device::Cpu)?;
     if format != FORMAT {
-        return Err(checkpoint::fault(&path, format!("holds a `{format}`, not a `{FORMAT}`")).into());
+        return Err(
+            checkpoint::fault(&path, format!("holds a `{format}`, not a `{FORMAT}`")).into(),
+        );
     }
-    let mut take =
-        |name: &str| tensors.remove(name).ok_or_else(|| checkpoint::fault(&path, format!("has no tensor `{name}`")));
+    let mut take = |name: &str| {
+        tensors
+            .remove(name)
+            .ok_or_else(|| checkpoint::fault(&path, format!("has no tensor `{name}`")))
+    };
     Ok(Reconstruction {
         images: take("images")?,
         classes: take("classes")?,

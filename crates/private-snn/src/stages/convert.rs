@@ -43,24 +43,52 @@ pub fn convert(
     trained: &Finished,
     synthetic: &Finished,
 ) -> Result<Finished> {
-    let upstream = [("ann", trained.sha256(train::NETWORK)?), ("synthetic", synthetic.sha256(synth::SET)?)];
+    let upstream = [
+        ("ann", trained.sha256(train::NETWORK)?),
+        ("synthetic", synthetic.sha256(synth::SET)?),
+    ];
     let settings = Settings {
         convert: &variant.convert,
         calibration_images: variant.calibration_images,
     };
-    ctx.stage(Some(name), "convert", &settings, &upstream, |slot, watch| {
-        let ann = train::load(ctx, trained)?;
-        let set = synth::load(ctx, synthetic)?;
-        let count = if variant.calibration_images == 0 { set.len() } else { variant.calibration_images.min(set.len()) };
-        let images = set.images.narrow(0, 0, count)?.contiguous()?;
-        let conversion = ::convert::convert(&ann, Some(&images), &variant.convert, ctx.seed_of("convert"), watch)?;
-        save(slot, &conversion, describe(&variant.convert.thresholds, "synthetic images"))
-    })
+    ctx.stage(
+        Some(name),
+        "convert",
+        &settings,
+        &upstream,
+        |slot, watch| {
+            let ann = train::load(ctx, trained)?;
+            let set = synth::load(ctx, synthetic)?;
+            let count = if variant.calibration_images == 0 {
+                set.len()
+            } else {
+                variant.calibration_images.min(set.len())
+            };
+            let images = set.images.narrow(0, 0, count)?.contiguous()?;
+            let conversion = ::convert::convert(
+                &ann,
+                Some(&images),
+                &variant.convert,
+                ctx.seed_of("convert"),
+                watch,
+            )?;
+            save(
+                slot,
+                &conversion,
+                describe(&variant.convert.thresholds, "synthetic images"),
+            )
+        },
+    )
 }
 
 /// The control: the same rule on real training images. Where the rule needs no image, the 99.9 percentile per channel,
 /// which is what one would do with them.
-pub fn control(ctx: &Context, name: &str, variant: &VariantConfig, trained: &Finished) -> Result<Finished> {
+pub fn control(
+    ctx: &Context,
+    name: &str,
+    variant: &VariantConfig,
+    trained: &Finished,
+) -> Result<Finished> {
     let mut config = variant.convert.clone();
     if let ThresholdRule::BatchNorm { .. } = config.thresholds {
         config.thresholds = ThresholdRule::Percentile {
@@ -68,18 +96,33 @@ pub fn control(ctx: &Context, name: &str, variant: &VariantConfig, trained: &Fin
             granularity: Granularity::Channel,
         };
     }
-    let upstream = [("ann", trained.sha256(train::NETWORK)?), ("data", ctx.data.sha256.clone())];
+    let upstream = [
+        ("ann", trained.sha256(train::NETWORK)?),
+        ("data", ctx.data.sha256.clone()),
+    ];
     let settings = Settings {
         convert: &config,
         calibration_images: variant.calibration_images,
     };
-    ctx.stage(Some(name), "convert-real", &settings, &upstream, |slot, watch| {
-        let ann: Ann = train::load(ctx, trained)?;
-        let (images, _): (Tensor, _) = Data::images(&ctx.data.set.train, variant.calibration_images)?;
-        let images = images.to_device(&ctx.device)?;
-        let conversion = ::convert::convert(&ann, Some(&images), &config, ctx.seed_of("convert"), watch)?;
-        save(slot, &conversion, describe(&config.thresholds, "real training images"))
-    })
+    ctx.stage(
+        Some(name),
+        "convert-real",
+        &settings,
+        &upstream,
+        |slot, watch| {
+            let ann: Ann = train::load(ctx, trained)?;
+            let (images, _): (Tensor, _) =
+                Data::images(&ctx.data.set.train, variant.calibration_images)?;
+            let images = images.to_device(&ctx.device)?;
+            let conversion =
+                ::convert::convert(&ann, Some(&images), &config, ctx.seed_of("convert"), watch)?;
+            save(
+                slot,
+                &conversion,
+                describe(&config.thresholds, "real training images"),
+            )
+        },
+    )
 }
 
 fn save(
@@ -98,8 +141,13 @@ fn save(
 
 fn describe(rule: &ThresholdRule, images: &str) -> String {
     match rule {
-        ThresholdRule::MaxCurrent { scale } => format!("{scale} x largest current on {images}, per layer"),
-        ThresholdRule::Percentile { percentile, granularity } => {
+        ThresholdRule::MaxCurrent { scale } => {
+            format!("{scale} x largest current on {images}, per layer")
+        }
+        ThresholdRule::Percentile {
+            percentile,
+            granularity,
+        } => {
             let unit = match granularity {
                 Granularity::Layer => "layer",
                 Granularity::Channel => "channel",

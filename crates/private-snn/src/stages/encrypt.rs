@@ -26,7 +26,10 @@ pub fn encrypt(
     converted: &Finished,
     synthetic: &Finished,
 ) -> Result<Finished> {
-    let upstream = [("snn", converted.sha256(convert::NETWORK)?), ("synthetic", synthetic.sha256(synth::SET)?)];
+    let upstream = [
+        ("snn", converted.sha256(convert::NETWORK)?),
+        ("synthetic", synthetic.sha256(synth::SET)?),
+    ];
     let config = &variant.encrypt;
     ctx.stage(Some(name), "encrypt", config, &upstream, |slot, watch| {
         let network = convert::load(ctx, converted)?;
@@ -35,7 +38,10 @@ pub fn encrypt(
         let state = slot.path(STATE);
         let mut encryption = if state.exists() {
             let encryption = Encryption::resume(&state, &network, config.clone(), seed)?;
-            tracing::info!("{name}/encrypt: goes on after epoch {}", encryption.epochs_done());
+            tracing::info!(
+                "{name}/encrypt: goes on after epoch {}",
+                encryption.epochs_done()
+            );
             encryption
         } else {
             Encryption::new(&network, config.clone(), seed)?
@@ -44,9 +50,17 @@ pub fn encrypt(
             let epoch = encryption.epoch(&set, watch)?;
             encryption.save(&state)?;
             slot.checkpointed();
-            tracing::info!("{name}/encrypt: epoch {}/{}: loss {:.4}", epoch.epoch, config.epochs, epoch.loss);
+            tracing::info!(
+                "{name}/encrypt: epoch {}/{}: loss {:.4}",
+                epoch.epoch,
+                config.epochs,
+                epoch.loss
+            );
         }
-        encryption.network().frozen()?.save(&slot.path(convert::NETWORK))?;
+        encryption
+            .network()
+            .frozen()?
+            .save(&slot.path(convert::NETWORK))?;
         train::write_log(&slot.path(LOG), encryption.history())?;
         let figures = EncryptionFigures {
             history: encryption.history().to_vec(),

@@ -73,18 +73,27 @@ pub struct Evaluated<'a> {
 }
 
 /// Runs the test images through all networks of a variant.
-pub fn evaluate(ctx: &Context, name: &str, variant: &VariantConfig, of: &Evaluated) -> Result<Finished> {
+pub fn evaluate(
+    ctx: &Context,
+    name: &str,
+    variant: &VariantConfig,
+    of: &Evaluated,
+) -> Result<Finished> {
     let upstream = [
         ("ann", of.trained.sha256(train::NETWORK)?),
         ("synthetic", of.synthetic.sha256(synth::SET)?),
         ("converted", of.converted.sha256(convert::NETWORK)?),
-        ("converted-with-real-data", of.control.sha256(convert::NETWORK)?),
+        (
+            "converted-with-real-data",
+            of.control.sha256(convert::NETWORK)?,
+        ),
         ("encrypted", of.encrypted.sha256(convert::NETWORK)?),
         ("judge", of.judge.sha256(train::NETWORK)?),
         ("data", ctx.data.sha256.clone()),
     ];
     let quoted = variant.evaluate.timesteps;
-    let config = json!({"evaluate": variant.evaluate, "encrypted_timesteps": variant.encrypt.timesteps});
+    let config =
+        json!({"evaluate": variant.evaluate, "encrypted_timesteps": variant.encrypt.timesteps});
     ctx.stage(Some(name), "evaluate", &config, &upstream, |_, watch| {
         let test = Data::images(&ctx.data.set.test, variant.evaluate.images)?;
         let ann = train::load(ctx, of.trained)?;
@@ -126,10 +135,19 @@ fn measure(
     let evaluation = run(network, images, labels, &windows, options, watch)?;
     let direct = network.settings().encoder == Encoder::Direct;
     let mut accuracy_by_t = table(&evaluation.accuracy_by_t, evaluation.samples);
-    let longer: Vec<usize> = variant.evaluate.long_windows.iter().copied().filter(|&t| t > timesteps).collect();
+    let longer: Vec<usize> = variant
+        .evaluate
+        .long_windows
+        .iter()
+        .copied()
+        .filter(|&t| t > timesteps)
+        .collect();
     if !longer.is_empty() {
         let count = variant.evaluate.long_images.min(labels.elem_count());
-        let (images, labels) = (images.narrow(0, 0, count)?, labels.narrow(0, 0, count)?.contiguous()?);
+        let (images, labels) = (
+            images.narrow(0, 0, count)?,
+            labels.narrow(0, 0, count)?.contiguous()?,
+        );
         let longer = run(network, &images, &labels, &longer, options, watch)?;
         accuracy_by_t.extend(table(&longer.accuracy_by_t, longer.samples));
     }
@@ -137,7 +155,10 @@ fn measure(
         timesteps,
         test_accuracy: evaluation.accuracy(),
         accuracy_by_t,
-        energy: energy_figures(network.topology(), &energy::estimate(network.topology(), &evaluation, direct)?),
+        energy: energy_figures(
+            network.topology(),
+            &energy::estimate(network.topology(), &evaluation, direct)?,
+        ),
     })
 }
 

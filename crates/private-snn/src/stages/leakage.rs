@@ -37,39 +37,68 @@ pub fn leakage(
     ];
     for target in targets {
         if let Target::Spiking(target, finished) = target {
-            upstream.push((format!("network {target}"), finished.sha256(convert::NETWORK)?));
+            upstream.push((
+                format!("network {target}"),
+                finished.sha256(convert::NETWORK)?,
+            ));
         }
     }
     for one in attacked {
-        upstream.push((format!("{} on {}", one.attack, one.target), one.finished.sha256(attack::PICTURES)?));
+        upstream.push((
+            format!("{} on {}", one.attack, one.target),
+            one.finished.sha256(attack::PICTURES)?,
+        ));
     }
-    let upstream: Vec<(&str, String)> = upstream.iter().map(|(name, sum)| (name.as_str(), sum.clone())).collect();
-    ctx.stage(Some(name), "leakage", &variant.attack.real_images, &upstream, |_, watch| {
-        let set = &ctx.data.set;
-        let total = (attacked.len() + targets.len() + 1) as u64;
-        let mut done = 0;
-        let mut step = |what: &str| {
-            progress::report(watch, what, done, total, "")?;
-            done += 1;
-            anyhow::Ok(())
-        };
-        let judge = train::load(ctx, judge)?;
-        let (real, labels) = Data::images(&set.train, variant.attack.real_images)?;
-        step("features of real images")?;
-        let scorer = Scorer::new(&judge, &real, &labels, train::BATCH, ctx.seed_of("leakage"))?;
-        let mut attacks = Vec::new();
-        for one in attacked {
-            step("attack")?;
-            attacks.push(scorer.score(one.attack, one.target, &attack::load(&one.finished)?)?);
-        }
-        let source = convert::load_source(ctx, converted)?;
-        let (test, test_labels) = Data::images(&set.test, 0)?;
-        let mut leakage = Vec::new();
-        for target in targets.iter().filter(|target| matches!(target, Target::Spiking(..))) {
-            step("reading")?;
-            let reading = target.reading(ctx)?;
-            leakage.push(report::leakage(target.name(), &source, &reading, &test, &test_labels, train::BATCH)?);
-        }
-        Ok((Vec::new(), LeakageFigures { leakage, attacks }))
-    })
+    let upstream: Vec<(&str, String)> = upstream
+        .iter()
+        .map(|(name, sum)| (name.as_str(), sum.clone()))
+        .collect();
+    ctx.stage(
+        Some(name),
+        "leakage",
+        &variant.attack.real_images,
+        &upstream,
+        |_, watch| {
+            let set = &ctx.data.set;
+            let total = (attacked.len() + targets.len() + 1) as u64;
+            let mut done = 0;
+            let mut step = |what: &str| {
+                progress::report(watch, what, done, total, "")?;
+                done += 1;
+                anyhow::Ok(())
+            };
+            let judge = train::load(ctx, judge)?;
+            let (real, labels) = Data::images(&set.train, variant.attack.real_images)?;
+            step("features of real images")?;
+            let scorer = Scorer::new(&judge, &real, &labels, train::BATCH, ctx.seed_of("leakage"))?;
+            let mut attacks = Vec::new();
+            for one in attacked {
+                step("attack")?;
+                attacks.push(scorer.score(
+                    one.attack,
+                    one.target,
+                    &attack::load(&one.finished)?,
+                )?);
+            }
+            let source = convert::load_source(ctx, converted)?;
+            let (test, test_labels) = Data::images(&set.test, 0)?;
+            let mut leakage = Vec::new();
+            for target in targets
+                .iter()
+                .filter(|target| matches!(target, Target::Spiking(..)))
+            {
+                step("reading")?;
+                let reading = target.reading(ctx)?;
+                leakage.push(report::leakage(
+                    target.name(),
+                    &source,
+                    &reading,
+                    &test,
+                    &test_labels,
+                    train::BATCH,
+                )?);
+            }
+            Ok((Vec::new(), LeakageFigures { leakage, attacks }))
+        },
+    )
 }

@@ -67,16 +67,23 @@ impl Context<'_> {
         stage: &str,
         config: &C,
         upstream: &[(&str, String)],
-        work: impl FnOnce(&OpenSlot, &mut dyn FnMut(&Progress) -> Flow) -> Result<(Vec<&'static str>, F)>,
+        work: impl FnOnce(
+            &OpenSlot,
+            &mut dyn FnMut(&Progress) -> Flow,
+        ) -> Result<(Vec<&'static str>, F)>,
     ) -> Result<Finished> {
         let inputs = Inputs {
             stage: stage.into(),
             format: FORMAT,
             config: serde_json::to_value(config)?,
             seed: self.seed,
-            upstream: upstream.iter().map(|(name, sum)| (name.to_string(), sum.clone())).collect::<BTreeMap<_, _>>(),
+            upstream: upstream
+                .iter()
+                .map(|(name, sum)| (name.to_string(), sum.clone()))
+                .collect::<BTreeMap<_, _>>(),
         };
-        let name = variant.map_or_else(|| stage.to_string(), |variant| format!("{variant}/{stage}"));
+        let name =
+            variant.map_or_else(|| stage.to_string(), |variant| format!("{variant}/{stage}"));
         if !self.compute {
             let found = self.store.find(variant, &inputs)?;
             return match found {
@@ -111,7 +118,9 @@ impl Context<'_> {
 
 /// An error with the stage's name must not hide that it is an interruption.
 pub fn is_interruption(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| cause.to_string() == snn_core::Error::Interrupted.to_string())
+    error
+        .chain()
+        .any(|cause| cause.to_string() == snn_core::Error::Interrupted.to_string())
 }
 
 /// A number for JSON: none where it is not finite.

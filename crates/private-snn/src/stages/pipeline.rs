@@ -60,7 +60,9 @@ pub struct VariantOutcome {
 /// The first stage that fails; everything finished before stays.
 pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
     let judge = match goal {
-        Goal::Attack | Goal::Report => Some(train::train(ctx, None, "judge", &ctx.experiment.judge)?),
+        Goal::Attack | Goal::Report => {
+            Some(train::train(ctx, None, "judge", &ctx.experiment.judge)?)
+        }
         _ => None,
     };
     let mut variants = Vec::new();
@@ -117,5 +119,7 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
             },
         ));
     }
-    Ok(judge.filter(|_| goal == Goal::Report).map(|judge| Outcome { judge, variants }))
+    Ok(judge
+        .filter(|_| goal == Goal::Report)
+        .map(|judge| Outcome { judge, variants }))
 }

@@ -21,7 +21,12 @@ pub struct SynthFigures {
 }
 
 /// Makes the set in shards of one batch, each a file: an interrupted synthesis goes on at the next shard.
-pub fn synth(ctx: &Context, name: &str, variant: &VariantConfig, trained: &Finished) -> Result<Finished> {
+pub fn synth(
+    ctx: &Context,
+    name: &str,
+    variant: &VariantConfig,
+    trained: &Finished,
+) -> Result<Finished> {
     let upstream = [("ann", trained.sha256(train::NETWORK)?)];
     let config = &variant.synth;
     ctx.stage(Some(name), "synth", config, &upstream, |slot, watch| {
@@ -34,15 +39,21 @@ pub fn synth(ctx: &Context, name: &str, variant: &VariantConfig, trained: &Finis
                 shards.push(SyntheticSet::load(&path, &ctx.device)?);
                 continue;
             }
-            let shard = ::synth::synthesise(&ann, config, ctx.seed_of("synth"), range.clone(), &mut |progress| {
-                // one bar over all shards
-                let mut whole = progress.clone();
-                let share = progress.done as f64 / progress.total.max(1) as f64;
-                whole.unit = "image".into();
-                whole.done = (range.start as f64 + share * range.len() as f64) as u64;
-                whole.total = config.count as u64;
-                watch(&whole)
-            })?;
+            let shard = ::synth::synthesise(
+                &ann,
+                config,
+                ctx.seed_of("synth"),
+                range.clone(),
+                &mut |progress| {
+                    // one bar over all shards
+                    let mut whole = progress.clone();
+                    let share = progress.done as f64 / progress.total.max(1) as f64;
+                    whole.unit = "image".into();
+                    whole.done = (range.start as f64 + share * range.len() as f64) as u64;
+                    whole.total = config.count as u64;
+                    watch(&whole)
+                },
+            )?;
             shard.save(&path)?;
             slot.checkpointed();
             shards.push(shard);
@@ -64,5 +75,8 @@ pub fn load(ctx: &Context, finished: &Finished) -> Result<SyntheticSet> {
 
 /// The set of a variant's outcome, on the CPU.
 pub fn load_synthetic(outcome: &super::VariantOutcome) -> Result<SyntheticSet> {
-    Ok(SyntheticSet::load(&outcome.synthetic.path(SET), &candle_core::Device::Cpu)?)
+    Ok(SyntheticSet::load(
+        &outcome.synthetic.path(SET),
+        &candle_core::Device::Cpu,
+    )?)
 }

@@ -34,7 +34,12 @@ pub struct TrainFigures {
 }
 
 /// Trains the classifier of `config` as stage `stage`.
-pub fn train(ctx: &Context, variant: Option<&str>, stage: &str, config: &ClassifierConfig) -> Result<Finished> {
+pub fn train(
+    ctx: &Context,
+    variant: Option<&str>,
+    stage: &str,
+    config: &ClassifierConfig,
+) -> Result<Finished> {
     let upstream = [("data", ctx.data.sha256.clone())];
     ctx.stage(variant, stage, config, &upstream, |slot, watch| {
         let set = &ctx.data.set;
@@ -42,14 +47,23 @@ pub fn train(ctx: &Context, variant: Option<&str>, stage: &str, config: &Classif
         let seed = ctx.seed_of(stage);
         let state = slot.path(STATE);
         let mut trainer = if state.exists() {
-            let trainer = Trainer::resume(&state, &topology, config.training.clone(), seed, &ctx.device)?;
+            let trainer = Trainer::resume(
+                &state,
+                &topology,
+                config.training.clone(),
+                seed,
+                &ctx.device,
+            )?;
             tracing::info!("{stage}: goes on after epoch {}", trainer.epochs_done());
             trainer
         } else {
             let ann = Ann::initialise(topology, seed.derive("initial weights"), &ctx.device)?;
             Trainer::new(&ann, config.training.clone(), seed)?
         };
-        let validation = set.validation.as_ref().map(|split| (&split.images, &split.labels));
+        let validation = set
+            .validation
+            .as_ref()
+            .map(|split| (&split.images, &split.labels));
         while !trainer.is_finished() {
             let epoch = trainer.epoch(&set.train.images, &set.train.labels, validation, watch)?;
             trainer.save(&state)?;
@@ -60,7 +74,9 @@ pub fn train(ctx: &Context, variant: Option<&str>, stage: &str, config: &Classif
                 config.training.epochs,
                 epoch.loss,
                 epoch.train_accuracy,
-                epoch.validation_accuracy.map_or("none".into(), |share| format!("{share:.4}"))
+                epoch
+                    .validation_accuracy
+                    .map_or("none".into(), |share| format!("{share:.4}"))
             );
         }
         let ann = trainer.ann().frozen()?;
@@ -111,11 +127,16 @@ fn by_class(logits: &Tensor, labels: &Tensor, classes: usize) -> Result<Vec<Opti
     let labels: Vec<u32> = labels.to_vec1()?;
     let mut counts = vec![(0usize, 0usize); classes];
     for (row, label) in rows.iter().zip(labels) {
-        let Some((right, all)) = counts.get_mut(label as usize) else { continue };
+        let Some((right, all)) = counts.get_mut(label as usize) else {
+            continue;
+        };
         *all += 1;
         *right += usize::from(ann::loss::argmax(row) == Some(label as usize));
     }
-    Ok(counts.into_iter().map(|(right, all)| (all > 0).then(|| right as f64 / all as f64)).collect())
+    Ok(counts
+        .into_iter()
+        .map(|(right, all)| (all > 0).then(|| right as f64 / all as f64))
+        .collect())
 }
 
 /// The network of a finished training.

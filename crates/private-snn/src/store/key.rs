@@ -31,7 +31,8 @@ impl Inputs {
     /// # Errors
     /// A number that JSON cannot hold.
     pub fn hash(&self) -> Result<String> {
-        let value = serde_json::to_value(self).context("the inputs of a stage cannot be written as JSON")?;
+        let value = serde_json::to_value(self)
+            .context("the inputs of a stage cannot be written as JSON")?;
         Ok(sha256(canonical(&value).as_bytes()))
     }
 }
@@ -42,11 +43,16 @@ pub fn canonical(value: &Value) -> String {
         Value::Object(map) => {
             let mut entries: Vec<_> = map.iter().collect();
             entries.sort_by_key(|(key, _)| *key);
-            let entries: Vec<_> =
-                entries.into_iter().map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value))).collect();
+            let entries: Vec<_> = entries
+                .into_iter()
+                .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)))
+                .collect();
             format!("{{{}}}", entries.join(","))
         }
-        Value::Array(items) => format!("[{}]", items.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        Value::Array(items) => format!(
+            "[{}]",
+            items.iter().map(canonical).collect::<Vec<_>>().join(",")
+        ),
         other => other.to_string(),
     }
 }
@@ -65,7 +71,10 @@ pub fn sha256_of_file(path: &Path) -> Result<String> {
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer).with_context(|| path.display().to_string())? {
+        match file
+            .read(&mut buffer)
+            .with_context(|| path.display().to_string())?
+        {
             0 => break,
             count => hasher.update(&buffer[..count]),
         }
@@ -93,7 +102,10 @@ mod tests {
             upstream: BTreeMap::from([("data".into(), "00".into())]),
         };
         let hash = |config| inputs(config).hash().unwrap();
-        assert_eq!(hash(json!({"a": 1, "b": {"c": 2, "d": [3]}})), hash(json!({"b": {"d": [3], "c": 2}, "a": 1})));
+        assert_eq!(
+            hash(json!({"a": 1, "b": {"c": 2, "d": [3]}})),
+            hash(json!({"b": {"d": [3], "c": 2}, "a": 1}))
+        );
         assert_ne!(hash(json!({"a": 1})), hash(json!({"a": 2})));
         assert_ne!(hash(json!({"a": [1, 2]})), hash(json!({"a": [2, 1]})));
         let mut other = inputs(json!({}));
@@ -103,6 +115,9 @@ mod tests {
 
     #[test]
     fn sha256_is_the_standard_one() {
-        assert_eq!(sha256(b"abc"), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
+        assert_eq!(
+            sha256(b"abc"),
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+        );
     }
 }

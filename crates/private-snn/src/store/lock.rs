@@ -34,10 +34,16 @@ impl Lock {
                 bail!(
                     "{}: another process{} is computing this stage; wait for it, or stop it",
                     path.display(),
-                    if owner.trim().is_empty() { String::new() } else { format!(" (id {})", owner.trim()) }
+                    if owner.trim().is_empty() {
+                        String::new()
+                    } else {
+                        format!(" (id {})", owner.trim())
+                    }
                 );
             }
-            Err(TryLockError::Error(error)) => return Err(error).with_context(|| path.display().to_string()),
+            Err(TryLockError::Error(error)) => {
+                return Err(error).with_context(|| path.display().to_string());
+            }
         }
         let write = |file: &mut File| -> std::io::Result<()> {
             file.set_len(0)?;
@@ -60,7 +66,10 @@ mod tests {
         let first = Lock::take(&path).unwrap();
         let message = Lock::take(&path).unwrap_err().to_string();
         assert!(message.contains("another process"), "{message}");
-        assert!(message.contains(&std::process::id().to_string()), "{message}");
+        assert!(
+            message.contains(&std::process::id().to_string()),
+            "{message}"
+        );
         drop(first);
         Lock::take(&path).unwrap();
     }
@@ -71,6 +80,9 @@ mod tests {
         let path = folder.path().join("lock");
         std::fs::write(&path, "999999").unwrap();
         Lock::take(&path).unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), std::process::id().to_string());
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            std::process::id().to_string()
+        );
     }
 }

@@ -47,9 +47,13 @@ impl Record {
     /// # Errors
     /// Whatever the file system answers, with the path.
     pub fn save(&self, path: &Path) -> Result<()> {
-        let mut text = serde_json::to_string_pretty(self).context("a record cannot be written as JSON")?;
+        let mut text =
+            serde_json::to_string_pretty(self).context("a record cannot be written as JSON")?;
         text.push('\n');
-        Ok(snn_core::checkpoint::write_atomically(path, text.as_bytes())?)
+        Ok(snn_core::checkpoint::write_atomically(
+            path,
+            text.as_bytes(),
+        )?)
     }
 
     /// Checks every artefact in `folder` against its sha256.
@@ -59,9 +63,15 @@ impl Record {
     pub fn verify(&self, folder: &Path) -> Result<()> {
         for (file, expected) in &self.artefacts {
             let path = folder.join(file);
-            let advice = format!("delete the folder {} to have the stage computed again", folder.display());
+            let advice = format!(
+                "delete the folder {} to have the stage computed again",
+                folder.display()
+            );
             if !path.is_file() {
-                bail!("{} is missing, but its stage is recorded as finished; {advice}", path.display());
+                bail!(
+                    "{} is missing, but its stage is recorded as finished; {advice}",
+                    path.display()
+                );
             }
             let found = sha256_of_file(&path)?;
             if found != *expected {
