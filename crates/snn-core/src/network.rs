@@ -312,7 +312,7 @@ impl SpikingNetwork {
                             seed,
                             x.device(),
                         )?;
-                        x.broadcast_mul(&mask.unsqueeze(0)?)?
+                        ops::mask::mask(&x, &mask)?
                     }
                 },
                 layer => self.weighted_or_reshaping(index, layer, &x)?,

@@ -1,6 +1,7 @@
 //! What the CPU kernels share: views of tensors as slices, a matrix product, a buffer written by many tasks.
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor};
+use rayon::prelude::*;
 
 /// Whether the fast path takes these tensors: f32 on the CPU.
 pub(super) fn takes(tensors: &[&Tensor]) -> bool {
@@ -148,4 +149,37 @@ pub(super) fn sum_of(len: usize, f: impl Fn(usize) -> f64) -> f64 {
     }
     let tail: f64 = (len / LANES * LANES..len).map(f).sum();
     lanes.iter().sum::<f64>() + tail
+}
+
+/// Numbers per task of an elementwise kernel.
+pub(super) const CHUNK: usize = 1 << 14;
+
+/// How many planes of so many numbers make a task of decent size.
+pub(super) fn planes_per_task(plane: usize) -> usize {
+    (CHUNK / plane.max(1)).max(1)
+}
+
+/// `f` of every number, in parallel.
+pub(super) fn map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
+    let mut y = vec![0f32; x.len()];
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .for_each(|(y, x)| {
+            for (y, x) in y.iter_mut().zip(x) {
+                *y = f(*x);
+            }
+        });
+    y
+}
+
+/// `f` of every pair of numbers, in parallel.
+pub(super) fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
+    let mut y = vec![0f32; a.len()];
+    let inputs = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
+    y.par_chunks_mut(CHUNK).zip(inputs).for_each(|(y, (a, b))| {
+        for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
+            *y = f(*a, *b);
+        }
+    });
+    y
 }

@@ -9,6 +9,7 @@ pub mod batch_norm;
 pub mod conv2d;
 mod cpu;
 pub mod linear;
+pub mod mask;
 
 pub mod neuron;
 pub mod relu;

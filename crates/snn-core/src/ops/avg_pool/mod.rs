@@ -1,10 +1,113 @@
 //! Mean over non-overlapping squares.
 
-use candle_core::Tensor;
+pub mod reference;
 
-use crate::Result;
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+use rayon::prelude::*;
 
-/// `[N, C, H, W]` to `[N, C, H / k, W / k]`; `k` must divide both sides (a stride other than `k` is not offered).
+use super::cpu::{planes_per_task, takes, values, with_values};
+use crate::{Error, Result};
+
+/// `[N, C, H, W]` to `[N, C, H / k, W / k]`; a stride other than `k` is not offered.
+///
+/// # Errors
+/// A kernel that does not divide both sides.
 pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
-    Ok(x.avg_pool2d(kernel)?)
+    let pool = match *x.dims() {
+        [images, channels, height, width]
+            if kernel > 0
+                && height.is_multiple_of(kernel)
+                && width.is_multiple_of(kernel)
+                && height * width > 0 =>
+        {
+            AvgPool {
+                kernel,
+                shape: [images, channels, height / kernel, width / kernel],
+            }
+        }
+        ref dims => {
+            return Err(Error::argument(
+                "avg_pool2d",
+                format!(
+                    "needs [N, C, H, W] with both sides multiples of the kernel {kernel}, got {dims:?}"
+                ),
+            ));
+        }
+    };
+    if takes(&[x]) {
+        Ok(x.contiguous()?.apply_op1(pool)?)
+    } else {
+        reference::avg_pool2d(x, kernel)
+    }
+}
+
+struct AvgPool {
+    kernel: usize,
+    /// Of the result.
+    shape: [usize; 4],
+}
+
+impl AvgPool {
+    /// Numbers of a plane of the result and of the input.
+    fn planes(&self) -> (usize, usize) {
+        let plane = self.shape[2] * self.shape[3];
+        (plane, plane * self.kernel * self.kernel)
+    }
+
+    fn share(&self) -> f32 {
+        1.0 / (self.kernel * self.kernel) as f32
+    }
+}
+
+impl CustomOp1 for AvgPool {
+    fn name(&self) -> &'static str {
+        "avg-pool2d"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (x, k) = (values(x, layout)?, self.kernel);
+        let ((plane, from_plane), columns) = (self.planes(), self.shape[3]);
+        let mut y = vec![0f32; self.shape.iter().product()];
+        let planes = planes_per_task(from_plane);
+        y.par_chunks_mut(plane * planes)
+            .zip(x.par_chunks(from_plane * planes))
+            .for_each(|(y, x)| {
+                for (y, rows) in y
+                    .chunks_exact_mut(columns)
+                    .zip(x.chunks_exact(columns * k * k))
+                {
+                    for row in rows.chunks_exact(columns * k) {
+                        for (y, x) in y.iter_mut().zip(row.chunks_exact(k)) {
+                            *y += x.iter().sum::<f32>();
+                        }
+                    }
+                    y.iter_mut().for_each(|y| *y *= self.share());
+                }
+            });
+        Ok((CpuStorage::F32(y), Shape::from(self.shape.to_vec())))
+    }
+
+    fn bwd(&self, x: &Tensor, _y: &Tensor, gy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let k = self.kernel;
+        let ((plane, to_plane), columns) = (self.planes(), self.shape[3]);
+        let mut gx = vec![0f32; x.elem_count()];
+        let planes = planes_per_task(to_plane);
+        with_values(gy, |gy| {
+            gx.par_chunks_mut(to_plane * planes)
+                .zip(gy.par_chunks(plane * planes))
+                .for_each(|(gx, gy)| {
+                    for (rows, gy) in gx
+                        .chunks_exact_mut(columns * k * k)
+                        .zip(gy.chunks_exact(columns))
+                    {
+                        for row in rows.chunks_exact_mut(columns * k) {
+                            for (gx, g) in row.chunks_exact_mut(k).zip(gy) {
+                                gx.fill(g * self.share());
+                            }
+                        }
+                    }
+                });
+        })?;
+        Ok(Some(Tensor::from_vec(gx, x.shape(), x.device())?))
+    }
 }

@@ -1,8 +1,13 @@
 //! Batch normalisation over the batch and both sides of an image.
 
-use candle_core::Tensor;
+mod cpu;
+pub mod reference;
 
-use crate::Result;
+use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
+
+use self::cpu::{Channels, Normalise};
+use super::cpu::{takes, values, with_values};
+use crate::{Error, Result};
 
 /// Mean and (biased) variance per channel of a batch; no gradient.
 #[derive(Debug, Clone)]
@@ -14,38 +19,50 @@ pub struct BatchStatistics {
 }
 
 /// Mean and variance per channel of `x` `[N, C, ...]`.
+///
+/// # Errors
+/// An `x` without numbers or without channels.
 pub fn statistics(x: &Tensor) -> Result<BatchStatistics> {
-    let c = x.dim(1)?;
-    let flat = x.detach().transpose(0, 1)?.reshape((c, ()))?;
-    let mean = flat.mean(1)?;
-    let variance = flat.broadcast_sub(&mean.unsqueeze(1)?)?.sqr()?.mean(1)?;
-    Ok(BatchStatistics { mean, variance })
+    let channels = channels(x, &[])?;
+    if !takes(&[x]) {
+        return reference::statistics(x);
+    }
+    let (mean, variance) = with_values(&x.detach(), |x| channels.moments(x))?;
+    let tensor = |values: &[f64]| -> Result<Tensor> {
+        let values = values.iter().map(|&v| v as f32).collect();
+        Ok(Tensor::from_vec(values, channels.count, x.device())?)
+    };
+    Ok(BatchStatistics {
+        mean: tensor(&mean)?,
+        variance: tensor(&variance)?,
+    })
 }
 
 /// `y = (x - mean) / sqrt(variance + epsilon) * gamma + beta` with the batch's own statistics, through which the
-/// gradient flows. `x` `[N, C, H, W]`, `gamma` and `beta` `[C]`.
+/// gradient flows. `x` `[N, C, ...]`, `gamma` and `beta` `[C]`.
+///
+/// # Errors
+/// Shapes that do not fit, an `x` without numbers.
 pub fn batch_norm(
     x: &Tensor,
     gamma: &Tensor,
     beta: &Tensor,
     epsilon: f64,
 ) -> Result<(Tensor, BatchStatistics)> {
-    let per_channel = |t: &Tensor| t.reshape((1, (), 1, 1));
-    let mean = x.mean_keepdim((0, 2, 3))?;
-    let centred = x.broadcast_sub(&mean)?;
-    let variance = centred.sqr()?.mean_keepdim((0, 2, 3))?;
-    let y = centred
-        .broadcast_div(&(&variance + epsilon)?.sqrt()?)?
-        .broadcast_mul(&per_channel(gamma)?)?
-        .broadcast_add(&per_channel(beta)?)?;
-    let statistics = BatchStatistics {
-        mean: mean.flatten_all()?.detach(),
-        variance: variance.flatten_all()?.detach(),
-    };
+    let channels = channels(x, &[gamma, beta])?;
+    if !takes(&[x, gamma, beta]) {
+        return reference::batch_norm(x, gamma, beta, epsilon);
+    }
+    let x = x.contiguous()?;
+    let statistics = statistics(&x)?;
+    let y = normalise(&x, gamma, beta, &statistics, epsilon, channels, true)?;
     Ok((y, statistics))
 }
 
-/// The same with given statistics: an affine map per channel, `x` `[N, C, ...]`.
+/// The same with given statistics, which are constants: an affine map per channel, `x` `[N, C, ...]`.
+///
+/// # Errors
+/// Shapes that do not fit, an `x` without numbers.
 pub fn batch_norm_fixed(
     x: &Tensor,
     gamma: &Tensor,
@@ -53,10 +70,125 @@ pub fn batch_norm_fixed(
     statistics: &BatchStatistics,
     epsilon: f64,
 ) -> Result<Tensor> {
-    let mut shape = vec![1; x.rank()];
-    shape[1] = x.dim(1)?;
-    let scale = (gamma / (&statistics.variance + epsilon)?.sqrt()?)?;
-    let shift = (beta - (&statistics.mean * &scale)?)?;
-    Ok(x.broadcast_mul(&scale.reshape(shape.as_slice())?)?
-        .broadcast_add(&shift.reshape(shape.as_slice())?)?)
+    let given = [gamma, beta, &statistics.mean, &statistics.variance];
+    let channels = channels(x, &given)?;
+    if !takes(&given) || !takes(&[x]) {
+        return reference::batch_norm_fixed(x, gamma, beta, statistics, epsilon);
+    }
+    normalise(
+        &x.contiguous()?,
+        gamma,
+        beta,
+        statistics,
+        epsilon,
+        channels,
+        false,
+    )
+}
+
+fn channels(x: &Tensor, per_channel: &[&Tensor]) -> Result<Channels> {
+    let channels = match *x.dims() {
+        [samples, count, ref plane @ ..] if x.elem_count() > 0 => Channels {
+            samples,
+            count,
+            plane: plane.iter().product(),
+        },
+        ref dims => {
+            return Err(Error::argument(
+                "batch_norm",
+                format!("needs [N, C, ...] with at least one number, got {dims:?}"),
+            ));
+        }
+    };
+    match per_channel.iter().find(|t| t.dims() != [channels.count]) {
+        None => Ok(channels),
+        Some(t) => Err(Error::argument(
+            "batch_norm",
+            format!("needs [{}] per channel, got {:?}", channels.count, t.dims()),
+        )),
+    }
+}
+
+fn normalise(
+    x: &Tensor,
+    gamma: &Tensor,
+    beta: &Tensor,
+    statistics: &BatchStatistics,
+    epsilon: f64,
+    channels: Channels,
+    of_batch: bool,
+) -> Result<Tensor> {
+    let mean = with_values(&statistics.mean, <[f32]>::to_vec)?;
+    let inverse = with_values(&statistics.variance, |variance| {
+        let inverse = |&v: &f32| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32;
+        variance.iter().map(inverse).collect()
+    })?;
+    let op = BatchNorm(Normalise {
+        channels,
+        mean,
+        inverse,
+        of_batch,
+    });
+    Ok(x.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)?)
+}
+
+struct BatchNorm(Normalise);
+
+impl CustomOp3 for BatchNorm {
+    fn name(&self) -> &'static str {
+        "batch-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        lx: &Layout,
+        gamma: &CpuStorage,
+        lg: &Layout,
+        beta: &CpuStorage,
+        lb: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let y = self
+            .0
+            .forward(values(x, lx)?, values(gamma, lg)?, values(beta, lb)?);
+        Ok((CpuStorage::F32(y), lx.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        gamma: &Tensor,
+        beta: &Tensor,
+        _y: &Tensor,
+        gy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let like = |values: Vec<f32>, tensor: &Tensor| {
+            Tensor::from_vec(values, tensor.shape(), tensor.device())
+        };
+        let (sums, gx) = with_values(gy, |gy| {
+            with_values(x, |x_| {
+                with_values(gamma, |gamma_| {
+                    let tracked = gamma.track_op() || beta.track_op();
+                    let sums = (tracked || self.0.of_batch).then(|| self.0.sums(x_, gy));
+                    let gx = x
+                        .track_op()
+                        .then(|| self.0.backward_data(x_, gamma_, gy, sums.as_ref()));
+                    (sums, gx)
+                })
+            })
+        })???;
+        let gx = gx.map(|gx| like(gx, x)).transpose()?;
+        let (g_gamma, g_beta) = match sums {
+            Some(sums) => (
+                Some(like(sums.gradient_times_x, gamma)?),
+                Some(like(sums.gradient, beta)?),
+            ),
+            None => (None, None),
+        };
+        Ok((
+            gx,
+            g_gamma.filter(|_| gamma.track_op()),
+            g_beta.filter(|_| beta.track_op()),
+        ))
+    }
 }

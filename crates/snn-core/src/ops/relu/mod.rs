@@ -1,10 +1,37 @@
 //! Rectifier.
 
-use candle_core::Tensor;
+pub mod reference;
 
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
+
+use super::cpu::{map, takes, values, with_values, zip};
 use crate::Result;
 
-/// `max(0, x)`; gradient 0 at 0.
+/// `max(0, x)`; gradient 0 at 0. On the CPU a NaN stays a NaN.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
-    Ok(x.relu()?)
+    if takes(&[x]) {
+        Ok(x.contiguous()?.apply_op1(Relu)?)
+    } else {
+        reference::relu(x)
+    }
+}
+
+struct Relu;
+
+impl CustomOp1 for Relu {
+    fn name(&self) -> &'static str {
+        "relu"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
+        let y = map(values(x, layout)?, |x| if x < 0.0 { 0.0 } else { x });
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(&self, x: &Tensor, y: &Tensor, gy: &Tensor) -> candle_core::Result<Option<Tensor>> {
+        let gx = with_values(y, |y| {
+            with_values(gy, |gy| zip(y, gy, |y, g| if y > 0.0 { g } else { 0.0 }))
+        })??;
+        Ok(Some(Tensor::from_vec(gx, x.shape(), x.device())?))
+    }
 }

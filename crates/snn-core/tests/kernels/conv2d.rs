@@ -1,0 +1,247 @@
+use candle_core::{Tensor, Var};
+use snn_core::ops::conv2d::{conv2d, reference};
+use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient};
+
+use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
+
+/// Sums of up to 129 * 9 products, or over 3 * 33 * 33 positions, in another order.
+const SUMS: Tolerance = Tolerance::Rounding(300.0);
+/// Differences of two sums over all results, each some ten times a slope.
+const SLOPES: Tolerance = Tolerance::Rounding(3000.0);
+
+#[derive(Debug, Clone, Copy)]
+struct Case {
+    n: usize,
+    c: usize,
+    o: usize,
+    h: usize,
+    w: usize,
+    k: usize,
+    stride: usize,
+    padding: usize,
+}
+
+impl Case {
+    fn inputs(&self) -> [Tensor; 3] {
+        [
+            normal(1, &[self.n, self.c, self.h, self.w]),
+            normal(2, &[self.o, self.c, self.k, self.k]),
+            normal(3, &[self.o]),
+        ]
+    }
+}
+
+/// A small case that the tests below vary.
+const SMALL: Case = Case {
+    n: 2,
+    c: 3,
+    o: 4,
+    h: 7,
+    w: 6,
+    k: 3,
+    stride: 1,
+    padding: 1,
+};
+
+fn cases() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for size in AWKWARD {
+        cases.push(Case { c: size, ..SMALL });
+        cases.push(Case { o: size, ..SMALL });
+        cases.push(Case {
+            h: size,
+            w: 3,
+            ..SMALL
+        });
+        cases.push(Case {
+            h: 3,
+            w: size,
+            ..SMALL
+        });
+    }
+    for k in [1, 2, 3, 5] {
+        for stride in [1, 2, 3] {
+            for padding in [0, 1, 2, 6] {
+                cases.push(Case {
+                    k,
+                    stride,
+                    padding,
+                    ..SMALL
+                });
+            }
+        }
+    }
+    // the widths with a copy of their own, several blocks of rows, more images than tasks
+    for w in [4, 8, 16, 32, 64] {
+        cases.push(Case { h: 33, w, ..SMALL });
+    }
+    cases.push(Case { n: 37, ..SMALL });
+    cases.push(Case {
+        n: 1,
+        c: 130,
+        o: 140,
+        h: 16,
+        w: 16,
+        ..SMALL
+    });
+    cases
+}
+
+#[test]
+fn equals_the_reference() {
+    for case in cases() {
+        let Case {
+            stride, padding, k, ..
+        } = case;
+        let fast = |x: &[Tensor]| conv2d(&x[0], &x[1], x.get(2), stride, padding);
+        let slow = |x: &[Tensor]| reference::conv2d(&x[0], &x[1], x.get(2), stride, padding);
+        let inputs = case.inputs();
+        let (what, fits) = (format!("{case:?}"), |side: usize| {
+            (side + 2 * padding - k).is_multiple_of(stride)
+        });
+        if fits(case.h) && fits(case.w) {
+            assert_twins(&what, &inputs, SUMS, fast, slow);
+            assert_twins(&what, &inputs[..2], SUMS, fast, slow);
+        } else {
+            // candle has no backward pass where the last positions of the input are not reached
+            let (fast, slow) = (fast(&inputs).expect("fast"), slow(&inputs).expect("slow"));
+            assert_close(&fast, &slow, SUMS, &what);
+        }
+    }
+}
+
+#[test]
+fn gradients_are_slopes() {
+    // linear in each input: any step will do
+    for k in [1, 2, 3, 5] {
+        for (stride, padding) in [(1, 0), (1, 1), (1, 6), (2, 0), (2, 1), (3, 2)] {
+            let [x, w, b] = Case { k, ..SMALL }.inputs();
+            let run = |x: &Tensor, w: &Tensor, b: &Tensor| {
+                weighted(&conv2d(x, w, Some(b), stride, padding)?)
+            };
+            let what = format!("kernel {k}, stride {stride}, padding {padding}");
+            check_gradient(|x| run(x, &w, &b), &x, 1.0, SLOPES, &what);
+            check_gradient(|w| run(&x, w, &b), &w, 1.0, SLOPES, &what);
+            check_gradient(|b| run(&x, &w, b), &b, 1.0, SLOPES, &what);
+        }
+    }
+}
+
+#[test]
+fn takes_views() {
+    let [x, w, b] = SMALL.inputs();
+    let y = conv2d(&x, &w, Some(&b), 1, 1).expect("contiguous");
+    let views = conv2d(&scattered(&x), &scattered(&w), Some(&scattered(&b)), 1, 1).expect("views");
+    assert_close(&views, &y, Tolerance::Exact, "views");
+    let padded = Tensor::cat(&[&x, &x, &x], 0)
+        .and_then(|x| x.narrow(0, 2, 2))
+        .expect("a part of a batch");
+    assert_close(
+        &conv2d(&padded, &w, Some(&b), 1, 1).expect("a part"),
+        &y,
+        Tolerance::Exact,
+        "offset",
+    );
+}
+
+#[test]
+fn an_image_does_not_see_its_batch() {
+    for case in [
+        Case {
+            n: 64,
+            c: 17,
+            o: 130,
+            h: 8,
+            w: 8,
+            ..SMALL
+        },
+        Case {
+            n: 33,
+            c: 5,
+            o: 10,
+            h: 32,
+            w: 32,
+            ..SMALL
+        },
+        Case {
+            n: 9,
+            c: 5,
+            o: 10,
+            h: 1,
+            w: 1,
+            ..SMALL
+        },
+    ] {
+        let [x, w, b] = case.inputs();
+        let all = conv2d(&x, &w, Some(&b), 1, 1).expect("the batch");
+        for i in [0, 1, case.n - 1] {
+            let one = conv2d(&x.narrow(0, i, 1).expect("an image"), &w, Some(&b), 1, 1)
+                .expect("an image alone");
+            assert_eq!(
+                bytes(&one),
+                bytes(&all.narrow(0, i, 1).expect("its result")),
+                "image {i} of {case:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_matter() {
+    for (stride, n) in [(1, 1), (1, 33), (2, 33)] {
+        let case = Case {
+            n,
+            c: 40,
+            o: 140,
+            h: 9,
+            w: 9,
+            ..SMALL
+        };
+        assert_thread_independent("conv2d", || {
+            let variables = case
+                .inputs()
+                .map(|t| Var::from_tensor(&t).expect("a variable"));
+            let [x, w, b] = &variables;
+            let y = conv2d(x, w, Some(b), stride, 1).expect("forward");
+            let gradients = weighted(&y).expect("a loss").backward().expect("backward");
+            let mut all = bytes(&y);
+            variables
+                .iter()
+                .for_each(|v| all.extend(bytes(gradients.get(v).expect("a gradient"))));
+            all
+        });
+    }
+}
+
+#[test]
+fn constants_get_no_gradient() {
+    let [x, w, b] = SMALL.inputs();
+    let variable = Var::from_tensor(&x).expect("a variable");
+    let gradients = weighted(&conv2d(&variable, &w, Some(&b), 1, 1).expect("forward"))
+        .expect("a loss")
+        .backward()
+        .expect("backward");
+    assert!(gradients.get(&variable).is_some());
+    assert!(gradients.get(&w).is_none() && gradients.get(&b).is_none());
+}
+
+#[test]
+fn bad_shapes_are_errors() {
+    let [x, w, b] = SMALL.inputs();
+    let wide = normal(1, &[2, 4, 7, 6]);
+    for (what, result) in [
+        ("channels", conv2d(&wide, &w, None, 1, 1)),
+        ("stride", conv2d(&x, &w, None, 0, 1)),
+        ("rank", conv2d(&b, &w, None, 1, 1)),
+        ("bias", conv2d(&x, &w, Some(&normal(1, &[5])), 1, 1)),
+        ("kernel", conv2d(&x, &normal(1, &[4, 3, 9, 9]), None, 1, 0)),
+    ] {
+        let message = result.expect_err(what).to_string();
+        assert!(message.contains("conv2d"), "{what}: {message}");
+    }
+    let none = Tensor::zeros((0, 3, 7, 6), candle_core::DType::F32, x.device()).expect("no images");
+    assert_eq!(
+        conv2d(&none, &w, Some(&b), 1, 1).expect("no images").dims(),
+        [0, 4, 7, 6]
+    );
+}

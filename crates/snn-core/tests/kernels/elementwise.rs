@@ -1,0 +1,94 @@
+//! Rectifier, mask and average pooling.
+
+use candle_core::{Device, Tensor};
+use snn_core::ops::{avg_pool, mask, relu};
+use testkit::{Tolerance, assert_close, assert_thread_independent};
+
+use crate::{AWKWARD, assert_twins, bytes, normal, scattered};
+
+#[test]
+fn relu_equals_the_reference() {
+    for n in AWKWARD.into_iter().chain([40_000]) {
+        assert_twins(
+            &format!("{n}"),
+            &[normal(1, &[n, 3])],
+            Tolerance::Exact,
+            |x| relu::relu(&x[0]),
+            |x| relu::reference::relu(&x[0]),
+        );
+    }
+    let edge = Tensor::new(
+        &[f32::NAN, 0.0, -0.0, f32::INFINITY, f32::NEG_INFINITY],
+        &Device::Cpu,
+    )
+    .expect("edges");
+    let y: Vec<f32> = relu::relu(&edge)
+        .and_then(|y| Ok(y.to_vec1()?))
+        .expect("edges");
+    assert!(y[0].is_nan());
+    assert_eq!(y[1..], [0.0, 0.0, f32::INFINITY, 0.0]);
+}
+
+#[test]
+fn mask_equals_the_reference() {
+    for (t, n, c) in [(1, 1, 1), (3, 2, 31), (5, 33, 129), (2, 200, 100)] {
+        let held = normal(2, &[n, c]);
+        assert_twins(
+            &format!("{t} {n} {c}"),
+            &[normal(1, &[t, n, c])],
+            Tolerance::Exact,
+            |x| mask::mask(&x[0], &held),
+            |x| mask::reference::mask(&x[0], &held),
+        );
+    }
+    let (x, held) = (normal(1, &[2, 3]), normal(2, &[2, 3]));
+    let y = mask::mask(&scattered(&x), &scattered(&held)).expect("views of one shape");
+    assert_close(
+        &y,
+        &(&x * &held).expect("a product"),
+        Tolerance::Exact,
+        "one shape",
+    );
+    assert!(mask::mask(&x, &normal(1, &[2])).is_err());
+}
+
+#[test]
+fn avg_pool_equals_the_reference() {
+    for (n, c, h, w, k) in [
+        (1, 1, 1, 1, 1),
+        (2, 3, 4, 6, 2),
+        (3, 33, 9, 3, 3),
+        (2, 129, 8, 8, 8),
+        (1, 2, 128, 130, 2),
+    ] {
+        assert_twins(
+            &format!("{n} {c} {h} {w} {k}"),
+            &[normal(1, &[n, c, h, w])],
+            Tolerance::Rounding(64.0),
+            |x| avg_pool::avg_pool2d(&x[0], k),
+            |x| avg_pool::reference::avg_pool2d(&x[0], k),
+        );
+    }
+    let x = normal(1, &[2, 3, 4, 6]);
+    let y = avg_pool::avg_pool2d(&scattered(&x), 2).expect("a view");
+    assert_close(
+        &y,
+        &avg_pool::avg_pool2d(&x, 2).expect("contiguous"),
+        Tolerance::Exact,
+        "a view",
+    );
+    for kernel in [0, 3, 4] {
+        assert!(avg_pool::avg_pool2d(&x, kernel).is_err(), "kernel {kernel}");
+    }
+}
+
+#[test]
+fn threads_do_not_matter() {
+    assert_thread_independent("elementwise", || {
+        let x = normal(1, &[4, 33, 32, 32]);
+        let y = relu::relu(&x)
+            .and_then(|y| avg_pool::avg_pool2d(&y, 2))
+            .expect("forward");
+        bytes(&y)
+    });
+}

@@ -1,0 +1,311 @@
+use candle_core::{DType, Device, Tensor, Var};
+use snn_core::Result;
+use snn_core::neuron::{Firing, NeuronSettings, Reset, Scan, scan};
+use snn_core::ops::neuron::reference;
+use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient};
+
+use crate::surrogate::ALL;
+use crate::{AWKWARD, bytes, normal, scattered, weighted};
+
+/// A dozen steps of rounding, carried along by the membrane.
+const STEPS: Tolerance = Tolerance::Rounding(100.0);
+
+fn settings() -> Vec<NeuronSettings> {
+    let mut settings = Vec::new();
+    for surrogate in ALL {
+        for reset in [Reset::Soft, Reset::Hard] {
+            for firing in [Firing::Above, Firing::AtOrAbove] {
+                for detach_reset in [true, false] {
+                    for leak in [1.0, 0.75] {
+                        settings.push(NeuronSettings {
+                            leak,
+                            reset,
+                            firing,
+                            surrogate,
+                            detach_reset,
+                        });
+                    }
+                }
+            }
+        }
+    }
+    settings
+}
+
+fn inputs(shape: &[usize]) -> [Tensor; 3] {
+    let currents = (normal(1, shape) * 0.7)
+        .and_then(|x| x + 0.4)
+        .expect("currents");
+    let thresholds: Vec<f32> = (0..shape[2]).map(|c| 0.7 + 0.1 * (c % 7) as f32).collect();
+    let thresholds = Tensor::new(thresholds, &Device::Cpu).expect("thresholds");
+    let membrane = (normal(2, &shape[1..]) * 0.2).expect("membranes");
+    [currents, thresholds, membrane]
+}
+
+/// Spikes, membrane, and the gradients of a loss that needs both.
+fn run(
+    f: fn(&Tensor, &Tensor, &Tensor, &NeuronSettings) -> Result<Scan>,
+    [currents, threshold, membrane]: &[Tensor; 3],
+    settings: &NeuronSettings,
+) -> Result<[Tensor; 4]> {
+    let (currents, membrane) = (Var::from_tensor(currents)?, Var::from_tensor(membrane)?);
+    let scan = f(&currents, threshold, &membrane, settings)?;
+    let loss = (weighted(&scan.spikes)? + weighted(&scan.membrane)?)?;
+    let gradients = loss.backward()?;
+    let of = |v: &Var| gradients.get(v).expect("a gradient").clone();
+    Ok([
+        scan.spikes.detach(),
+        scan.membrane.detach(),
+        of(&currents),
+        of(&membrane),
+    ])
+}
+
+fn assert_twins(what: &str, inputs: &[Tensor; 3], settings: &NeuronSettings) {
+    let fast = run(scan, inputs, settings).expect("the fast path");
+    let slow = run(reference::scan, inputs, settings).expect("the reference");
+    assert_close(
+        &fast[0],
+        &slow[0],
+        Tolerance::Exact,
+        &format!("{what}: spikes"),
+    );
+    assert_close(
+        &fast[1],
+        &slow[1],
+        Tolerance::Exact,
+        &format!("{what}: membrane"),
+    );
+    assert_close(
+        &fast[2],
+        &slow[2],
+        STEPS,
+        &format!("{what}: gradient of the currents"),
+    );
+    assert_close(
+        &fast[3],
+        &slow[3],
+        STEPS,
+        &format!("{what}: gradient of the membrane"),
+    );
+    // without a graph the same numbers come another way
+    let [currents, threshold, membrane] = inputs;
+    let quiet = scan(currents, threshold, membrane, settings).expect("without a graph");
+    assert_close(&quiet.spikes, &fast[0], Tolerance::Exact, what);
+    assert_close(&quiet.membrane, &fast[1], Tolerance::Exact, what);
+}
+
+#[test]
+fn equals_the_reference() {
+    for settings in settings() {
+        assert_twins(
+            &format!("{settings:?}"),
+            &inputs(&[7, 2, 3, 3, 5]),
+            &settings,
+        );
+    }
+    for size in AWKWARD {
+        for shape in [
+            vec![3, size, 2],
+            vec![3, 2, size],
+            vec![3, 2, 5, size],
+            vec![size, 2, 3],
+        ] {
+            assert_twins(
+                &format!("{shape:?}"),
+                &inputs(&shape),
+                &NeuronSettings::default(),
+            );
+        }
+    }
+    // several blocks of neurons, and one threshold for all
+    let [currents, _, membrane] = inputs(&[4, 2, 33, 9, 9]);
+    let one = Tensor::new(&[0.9f32], &Device::Cpu).expect("a threshold");
+    assert_twins(
+        "blocks",
+        &[currents, one, membrane],
+        &NeuronSettings::default(),
+    );
+}
+
+#[test]
+fn one_step_by_hand() {
+    let tensor =
+        |v: &[f32], shape: &[usize]| Tensor::from_slice(v, shape, &Device::Cpu).expect("a tensor");
+    let currents = tensor(&[1.0, 0.5, 2.5], &[1, 1, 3]);
+    let membrane = tensor(&[0.0, 0.25, 0.5], &[1, 3]);
+    let threshold = tensor(&[1.0], &[1]);
+    let spikes = |firing, reset| {
+        let settings = NeuronSettings {
+            firing,
+            reset,
+            ..NeuronSettings::default()
+        };
+        let scan = scan(&currents, &threshold, &membrane, &settings).expect("a step");
+        let flat = |t: &Tensor| {
+            t.flatten_all()
+                .and_then(|t| t.to_vec1::<f32>())
+                .expect("numbers")
+        };
+        (flat(&scan.spikes), flat(&scan.membrane))
+    };
+    assert_eq!(
+        spikes(Firing::Above, Reset::Soft),
+        (vec![0.0, 0.0, 1.0], vec![1.0, 0.75, 2.0])
+    );
+    assert_eq!(
+        spikes(Firing::AtOrAbove, Reset::Soft),
+        (vec![1.0, 0.0, 1.0], vec![0.0, 0.75, 2.0])
+    );
+    assert_eq!(
+        spikes(Firing::AtOrAbove, Reset::Hard),
+        (vec![1.0, 0.0, 1.0], vec![0.0, 0.75, 0.0])
+    );
+}
+
+#[test]
+fn all_silent_and_all_firing() {
+    for (current, spikes) in [(-0.1f32, 0.0f32), (1.0, 1.0)] {
+        let currents = Tensor::full(current, (6, 2, 3), &Device::Cpu).expect("currents");
+        let [_, threshold, membrane] = inputs(&[6, 2, 3]);
+        for settings in settings() {
+            let inputs = [
+                currents.clone(),
+                threshold.clone(),
+                membrane.zeros_like().expect("zeros"),
+            ];
+            let fast = run(scan, &inputs, &settings).expect("the fast path");
+            let expected = Tensor::full(spikes, (6, 2, 3), &Device::Cpu).expect("spikes");
+            assert_close(&fast[0], &expected, Tolerance::Exact, "spikes");
+            assert_twins(
+                &format!("current {current} {settings:?}"),
+                &inputs,
+                &settings,
+            );
+        }
+    }
+}
+
+/// A scan has no slope in its spikes; in its membrane, between spikes, it has: the reset detached is the true one.
+#[test]
+fn the_membrane_gradient_is_a_slope() {
+    let settings = NeuronSettings {
+        leak: 0.75,
+        ..NeuronSettings::default()
+    };
+    let [currents, threshold, membrane] = inputs(&[5, 2, 3, 2]);
+    // the surrogate plays no part if only the membrane counts and the reset is detached
+    let of_currents = |i: &Tensor| weighted(&scan(i, &threshold, &membrane, &settings)?.membrane);
+    check_gradient(
+        of_currents,
+        &currents,
+        1e-4,
+        Tolerance::Rounding(1e5),
+        "currents",
+    );
+    let of_membrane = |v: &Tensor| weighted(&scan(&currents, &threshold, v, &settings)?.membrane);
+    check_gradient(
+        of_membrane,
+        &membrane,
+        1e-4,
+        Tolerance::Rounding(1e5),
+        "membrane",
+    );
+}
+
+#[test]
+fn threads_do_not_matter() {
+    for settings in [
+        NeuronSettings::default(),
+        NeuronSettings {
+            reset: Reset::Hard,
+            detach_reset: false,
+            ..NeuronSettings::default()
+        },
+    ] {
+        assert_thread_independent("scan", || {
+            let results = run(scan, &inputs(&[70, 3, 33, 8, 8]), &settings).expect("a scan");
+            results.iter().flat_map(bytes).collect::<Vec<u32>>()
+        });
+    }
+}
+
+#[test]
+fn a_window_in_two_halves_is_one_window() {
+    let [currents, threshold, membrane] = inputs(&[9, 2, 3, 5]);
+    let settings = NeuronSettings {
+        leak: 0.9,
+        detach_reset: false,
+        ..NeuronSettings::default()
+    };
+    let whole = run(
+        scan,
+        &[currents.clone(), threshold.clone(), membrane.clone()],
+        &settings,
+    )
+    .expect("one window");
+    let currents = Var::from_tensor(&currents).expect("a variable");
+    let membrane = Var::from_tensor(&membrane).expect("a variable");
+    let first = scan(
+        &currents.narrow(0, 0, 4).expect("4 steps"),
+        &threshold,
+        &membrane,
+        &settings,
+    )
+    .expect("4 steps");
+    let rest = currents.narrow(0, 4, 5).expect("5 steps");
+    let second = scan(&rest, &threshold, &first.membrane, &settings).expect("5 steps");
+    let spikes = Tensor::cat(&[&first.spikes, &second.spikes], 0).expect("all spikes");
+    assert_close(&spikes, &whole[0], Tolerance::Exact, "spikes");
+    assert_close(&second.membrane, &whole[1], Tolerance::Exact, "membrane");
+    let loss = (weighted(&spikes).expect("a loss") + weighted(&second.membrane).expect("a loss"))
+        .expect("a loss");
+    let gradients = loss.backward().expect("backward");
+    assert_close(
+        gradients.get(&currents).expect("a gradient"),
+        &whole[2],
+        STEPS,
+        "gradient through the state",
+    );
+    assert_close(
+        gradients.get(&membrane).expect("a gradient"),
+        &whole[3],
+        STEPS,
+        "gradient of the first state",
+    );
+}
+
+#[test]
+fn takes_views_and_refuses_misfits() {
+    let [currents, threshold, membrane] = inputs(&[3, 2, 4, 5]);
+    let settings = NeuronSettings::default();
+    let plain = run(
+        scan,
+        &[currents.clone(), threshold.clone(), membrane.clone()],
+        &settings,
+    )
+    .expect("contiguous");
+    let views = scan(
+        &scattered(&currents),
+        &scattered(&threshold),
+        &scattered(&membrane),
+        &settings,
+    )
+    .expect("views");
+    assert_close(&views.spikes, &plain[0], Tolerance::Exact, "views");
+
+    let none = Tensor::zeros((0, 2, 4, 5), DType::F32, &Device::Cpu).expect("no steps");
+    let message = scan(&none, &threshold, &membrane, &settings)
+        .expect_err("T = 0")
+        .to_string();
+    assert!(message.contains("T at least 1"), "{message}");
+    assert!(scan(&currents, &normal(1, &[3]), &membrane, &settings).is_err());
+    assert!(scan(&currents, &threshold, &normal(1, &[2, 4]), &settings).is_err());
+    for leak in [0.0, 1.5, f32::NAN] {
+        let settings = NeuronSettings { leak, ..settings };
+        assert!(
+            scan(&currents, &threshold, &membrane, &settings).is_err(),
+            "leak {leak}"
+        );
+    }
+}
