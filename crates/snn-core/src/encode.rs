@@ -1,11 +1,11 @@
 //! From pixels in [-1, 1] to the input of the first layer over time.
 
-use candle_core::Tensor;
+use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::rng::{Seed, unit};
-use crate::{Error, Result};
+use crate::{Error, Result, ops};
 
 /// How an image enters the network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -33,42 +33,20 @@ pub fn poisson(
     steps: usize,
     seed: Seed,
 ) -> Result<Tensor> {
-    let n = images.dim(0)?;
-    if ids.len() != n || n == 0 || steps == 0 {
-        return Err(Error::argument(
-            "poisson",
-            format!(
-                "{n} images, {} sample ids and {steps} steps: needs as many ids as images, and at least one of each",
-                ids.len()
-            ),
-        ));
-    }
-    let pixels = images.elem_count() / n;
+    let coder = Coder::new(images, ids, first_step, steps, seed)?;
     let values: Vec<f32> = images.flatten_all()?.to_vec1()?;
-    let mut spikes = vec![0f32; steps * n * pixels];
-    spikes
-        .par_chunks_mut(pixels)
-        .enumerate()
-        .for_each(|(row, out)| {
-            let (t, sample) = ((first_step + row / n) as u32, row % n);
-            let image = &values[sample * pixels..][..pixels];
-            let id = ids[sample];
-            for (block, (out, x)) in out.chunks_mut(4).zip(image.chunks(4)).enumerate() {
-                let words = seed.words([block as u32, t, id as u32, (id >> 32) as u32]);
-                for ((s, &x), word) in out.iter_mut().zip(x).zip(words) {
-                    if unit(word) <= x.abs() && x != 0.0 {
-                        *s = x.signum();
-                    }
-                }
-            }
-        });
-    let mut shape = vec![steps];
-    shape.extend_from_slice(images.dims());
-    Ok(Tensor::from_vec(spikes, shape, images.device())?)
+    Ok(Tensor::from_vec(
+        coder.draw(&values),
+        coder.shape(images.dims()),
+        images.device(),
+    )?)
 }
 
 /// Signed Poisson spikes as a function that lets the gradient through: forward as [`poisson`], backward the identity
 /// per step (straight-through estimator), so that the gradient of the image is the sum over time.
+///
+/// # Errors
+/// As for [`poisson`].
 pub fn poisson_straight_through(
     images: &Tensor,
     ids: &[u64],
@@ -76,7 +54,109 @@ pub fn poisson_straight_through(
     steps: usize,
     seed: Seed,
 ) -> Result<Tensor> {
+    let coder = Coder::new(images, ids, first_step, steps, seed)?;
+    if ops::cpu::takes(&[images]) {
+        return Ok(images.contiguous()?.apply_op1(coder)?);
+    }
     let spikes = poisson(&images.detach(), ids, first_step, steps, seed)?;
     let through = images.unsqueeze(0)?.broadcast_as(spikes.shape())?;
     Ok((&through + (spikes - &through)?.detach())?)
+}
+
+struct Coder {
+    ids: Vec<u64>,
+    first_step: usize,
+    steps: usize,
+    seed: Seed,
+}
+
+impl Coder {
+    fn new(
+        images: &Tensor,
+        ids: &[u64],
+        first_step: usize,
+        steps: usize,
+        seed: Seed,
+    ) -> Result<Self> {
+        let n = images.dim(0)?;
+        if ids.len() != n || images.elem_count() == 0 || steps == 0 {
+            return Err(Error::argument(
+                "poisson",
+                format!(
+                    "{n} images, {} sample ids and {steps} steps: needs as many ids as images, and at least one of each",
+                    ids.len()
+                ),
+            ));
+        }
+        Ok(Self {
+            ids: ids.to_vec(),
+            first_step,
+            steps,
+            seed,
+        })
+    }
+
+    fn shape(&self, images: &[usize]) -> Vec<usize> {
+        [&[self.steps], images].concat()
+    }
+
+    fn draw(&self, images: &[f32]) -> Vec<f32> {
+        let n = self.ids.len();
+        let pixels = images.len() / n;
+        let mut spikes = vec![0f32; self.steps * images.len()];
+        spikes
+            .par_chunks_mut(pixels)
+            .enumerate()
+            .for_each(|(row, out)| {
+                let (t, sample) = ((self.first_step + row / n) as u32, row % n);
+                let image = &images[sample * pixels..][..pixels];
+                let id = self.ids[sample];
+                for (block, (out, x)) in out.chunks_mut(4).zip(image.chunks(4)).enumerate() {
+                    let words = self
+                        .seed
+                        .words([block as u32, t, id as u32, (id >> 32) as u32]);
+                    for ((s, &x), word) in out.iter_mut().zip(x).zip(words) {
+                        if unit(word) <= x.abs() && x != 0.0 {
+                            *s = x.signum();
+                        }
+                    }
+                }
+            });
+        spikes
+    }
+}
+
+/// Forward the spikes, backward the sum over the steps.
+impl CustomOp1 for Coder {
+    fn name(&self) -> &'static str {
+        "poisson"
+    }
+
+    fn cpu_fwd(
+        &self,
+        images: &CpuStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let spikes = self.draw(ops::cpu::values(images, layout)?);
+        Ok((
+            CpuStorage::F32(spikes),
+            Shape::from(self.shape(layout.dims())),
+        ))
+    }
+
+    fn bwd(
+        &self,
+        images: &Tensor,
+        _: &Tensor,
+        gradient: &Tensor,
+    ) -> candle_core::Result<Option<Tensor>> {
+        let sum = ops::cpu::with_values(gradient, |g| {
+            ops::time::total(g, images.elem_count(), |g| g)
+        })?;
+        Ok(Some(Tensor::from_vec(
+            sum,
+            images.shape(),
+            images.device(),
+        )?))
+    }
 }

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::encode::{self, Encoder};
 use crate::neuron::{self, NeuronSettings};
-use crate::parameters::Parameters;
+use crate::parameters::{Parameters, is_finite};
 use crate::rng::Seed;
 use crate::topology::{Layer, Topology};
 use crate::{Error, Result, checkpoint, dropout, ops};
@@ -100,8 +100,8 @@ impl SpikingNetwork {
     /// Puts a network together; `thresholds` by index of the activation layer, `[1]` or `[C]`.
     ///
     /// # Errors
-    /// A layer that cannot spike (batch norm, max pool, an activation other than ReLU), a threshold missing, of another
-    /// shape, or not positive and finite, settings out of range: each names its layer.
+    /// Parameters of another topology; a layer that cannot spike (batch norm, max pool, an activation other than ReLU);
+    /// a threshold missing, of another shape, or not positive and finite; settings out of range. Each names its layer.
     pub fn new(
         topology: Topology,
         parameters: Parameters,
@@ -124,6 +124,7 @@ impl SpikingNetwork {
                 format!("must be positive, got {}", settings.readout_scale),
             ));
         }
+        let parameters = Parameters::new(&topology, parameters.tensors().clone())?;
         let shapes = topology.shapes();
         for (index, layer) in topology.layers().iter().enumerate() {
             let fail = |message: String| Error::Layer {
@@ -154,6 +155,12 @@ impl SpikingNetwork {
                             "threshold must be [1] or [{}], got {:?}",
                             shapes[index][0],
                             threshold.dims()
+                        )));
+                    }
+                    if threshold.dtype() != DType::F32 {
+                        return Err(fail(format!(
+                            "threshold must be f32, got {:?}",
+                            threshold.dtype()
                         )));
                     }
                     let values: Vec<f32> = threshold.to_vec1()?;
@@ -206,7 +213,7 @@ impl SpikingNetwork {
         Self::new(self.topology, self.parameters, self.thresholds, settings)
     }
 
-    /// The same network with other weights, checked against the topology by [`Parameters::new`].
+    /// The same network with other weights, checked again.
     pub fn with_parameters(self, parameters: Parameters) -> Result<Self> {
         Self::new(self.topology, parameters, self.thresholds, self.settings)
     }
@@ -235,7 +242,7 @@ impl SpikingNetwork {
     /// straight-through estimator).
     ///
     /// # Errors
-    /// Images of another shape than the topology's, no images, no steps.
+    /// Images of another shape than the topology's or with values that are not finite, no images, no steps.
     pub fn advance(
         &self,
         batch: Batch,
@@ -261,6 +268,9 @@ impl SpikingNetwork {
                     batch.ids.len()
                 ),
             ));
+        }
+        if !is_finite(batch.images)? {
+            return Err(Error::argument("images", "hold a value that is not finite"));
         }
         let input = match self.settings.encoder {
             Encoder::Direct => batch.images.unsqueeze(0)?,
@@ -289,7 +299,7 @@ impl SpikingNetwork {
             x = match layer {
                 Layer::Activation { .. } => {
                     // a directly coded input stays one step long up to here: its weighted layers run once
-                    let currents = over_time(&x, steps)?;
+                    let currents = ops::time::hold(&x, steps)?;
                     let threshold = &self.thresholds[&index];
                     let membrane = match state.membranes.get(&index) {
                         Some(membrane) => membrane.clone(),
@@ -319,7 +329,7 @@ impl SpikingNetwork {
             };
         }
         let stretch = Stretch {
-            readout: over_time(&x, steps)?,
+            readout: ops::time::hold(&x, steps)?,
             spikes,
             input,
         };
@@ -386,7 +396,7 @@ impl SpikingNetwork {
             let steps = chunk.max(1).min(timesteps - state.step);
             let (stretch, next) = network.advance(batch, Mode::Inference, steps, &state)?;
             for (index, s) in &stretch.spikes {
-                let sum = s.sum(0)?;
+                let sum = ops::time::events(s)?;
                 let sum = match spikes.get(index) {
                     Some(so_far) => (so_far + sum)?,
                     None => sum,
@@ -394,7 +404,7 @@ impl SpikingNetwork {
                 spikes.insert(*index, sum);
             }
             if self.settings.encoder == Encoder::Poisson {
-                let events = stretch.input.abs()?.sum(0)?;
+                let events = ops::time::events(&stretch.input)?;
                 input_events = Some(match input_events {
                     Some(so_far) => (so_far + events)?,
                     None => events,
@@ -484,13 +494,4 @@ pub struct Run {
     pub spikes: BTreeMap<usize, Tensor>,
     /// Input spikes summed over the window, `[N, C, H, W]`; none if the input is analog.
     pub input_events: Option<Tensor>,
-}
-
-fn over_time(x: &Tensor, steps: usize) -> Result<Tensor> {
-    if x.dim(0)? == steps {
-        return Ok(x.clone());
-    }
-    let mut shape = x.dims().to_vec();
-    shape[0] = steps;
-    Ok(x.broadcast_as(shape)?.contiguous()?)
 }

@@ -48,9 +48,7 @@ impl Parameters {
                     ),
                 ));
             }
-            // a NaN or an infinity times zero is a NaN, which the sum keeps
-            let residue = (tensor * 0.0)?.sum_all()?.to_scalar::<f32>()?;
-            if residue != 0.0 {
+            if !is_finite(tensor)? {
                 return Err(layer_error(
                     name,
                     format!("tensor `{name}` holds a value that is not finite"),
@@ -161,4 +159,11 @@ impl Parameters {
             .next()
             .map_or(Device::Cpu, |tensor| tensor.device().clone())
     }
+}
+
+/// Whether all numbers of an f32 tensor are finite.
+pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
+    // a NaN or an infinity times zero is a NaN, which the sum keeps
+    let residue = (tensor.detach() * 0.0)?.sum_all()?.to_scalar::<f32>()?;
+    Ok(residue == 0.0)
 }

@@ -7,9 +7,10 @@
 pub mod avg_pool;
 pub mod batch_norm;
 pub mod conv2d;
-mod cpu;
+pub(crate) mod cpu;
 pub mod linear;
 pub mod mask;
 
 pub mod neuron;
 pub mod relu;
+pub mod time;
