@@ -38,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let seed = Seed::new(0);
     let config = TrainConfig {
-        epochs: 10,
+        epochs: 4,
         batch: 64,
         learning_rate: 0.05,
         schedule: Schedule::Cosine {
