@@ -227,10 +227,12 @@ fn write_report(
 
 fn refresh(places: &Places) -> Result<()> {
     let folders = Folders::find(places)?;
+    // results of elsewhere do not belong into the README of this checkout
+    let readme = (folders.out == folders.home.join("data")).then(|| folders.home.join("README.md"));
     let written = report::refresh(
         &folders.out.join("results"),
         &folders.out.join("figures"),
-        &folders.home.join("README.md"),
+        readme.as_deref(),
     )?;
     for file in written.files {
         println!("{}", file.display());

@@ -121,7 +121,7 @@ fn walk<'a>(value: &'a Value, path: &mut Vec<&'a str>) -> Result<()> {
         .iter()
         .find(|range| key == range.key || key.ends_with(&format!(".{}", range.key)));
     match range {
-        Some(range) if !range.allows(number) => bail!("{key} = {number}: must be {}", range.text()),
+        Some(range) if !range.allows(number) => bail!("{key} = {value}: must be {}", range.text()),
         _ => Ok(()),
     }
 }

@@ -74,6 +74,12 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
     let encrypted: EncryptionFigures = stages.encrypted.figures()?;
     let evaluation: EvaluationFigures = stages.evaluation.figures()?;
     let leakage: LeakageFigures = stages.leakage.figures()?;
+    let worst = trained
+        .test_accuracy_by_class
+        .iter()
+        .flatten()
+        .copied()
+        .reduce(f64::min);
     let drop = evaluation.ann_accuracy - evaluation.encrypted.test_accuracy;
     let energy = evaluation.encrypted.energy.clone();
     let mut attacks = serde_json::to_value(&leakage.attacks)?;
@@ -89,7 +95,7 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
         .collect();
     Ok(json!({
         "title": config.title,
-        "ann": trained,
+        "ann": with(&trained, json!({"worst_class_accuracy": worst}))?,
         "synthetic": {
             "count": synthetic.count,
             "judge_agreement": evaluation.judge_agreement,

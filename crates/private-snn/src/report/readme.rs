@@ -19,11 +19,11 @@ pub struct Refreshed {
     pub files: Vec<PathBuf>,
 }
 
-/// Writes the table between the markers of `readme`, and a chart of accuracy against T per evidence file to `figures`.
+/// Writes the table between the markers of `readme`, if one is given and there, and a chart of accuracy against T per evidence file to `figures`.
 ///
 /// # Errors
 /// No evidence; evidence that is not what it should be; a README without the markers.
-pub fn refresh(results: &Path, figures: &Path, readme: &Path) -> Result<Refreshed> {
+pub fn refresh(results: &Path, figures: &Path, readme: Option<&Path>) -> Result<Refreshed> {
     let mut names: Vec<PathBuf> = std::fs::read_dir(results)
         .with_context(|| results.display().to_string())?
         .flatten()
@@ -55,7 +55,7 @@ pub fn refresh(results: &Path, figures: &Path, readme: &Path) -> Result<Refreshe
         write_atomically(&chart, chart_of(&evidence).as_bytes())?;
         files.push(chart);
     }
-    if readme.exists() {
+    if let Some(readme) = readme.filter(|readme| readme.exists()) {
         let old = std::fs::read_to_string(readme).with_context(|| readme.display().to_string())?;
         let new = between(&old, &text).with_context(|| readme.display().to_string())?;
         write_atomically(readme, new.as_bytes())?;
@@ -164,7 +164,7 @@ mod tests {
             format!("before\n{BEGIN}\nold\n{END}\nafter\n"),
         )
         .unwrap();
-        refresh(&at("results"), &at("figures"), &at("README.md")).unwrap();
+        refresh(&at("results"), &at("figures"), Some(&at("README.md"))).unwrap();
         let once = std::fs::read_to_string(at("README.md")).unwrap();
         assert!(
             once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old")
@@ -174,9 +174,9 @@ mod tests {
             "{once}"
         );
         assert!(at("figures/glyphs-accuracy.svg").is_file());
-        refresh(&at("results"), &at("figures"), &at("README.md")).unwrap();
+        refresh(&at("results"), &at("figures"), Some(&at("README.md"))).unwrap();
         assert_eq!(std::fs::read_to_string(at("README.md")).unwrap(), once);
         std::fs::write(at("README.md"), "no markers").unwrap();
-        assert!(refresh(&at("results"), &at("figures"), &at("README.md")).is_err());
+        assert!(refresh(&at("results"), &at("figures"), Some(&at("README.md"))).is_err());
     }
 }

@@ -54,6 +54,11 @@ pub fn rows() -> Vec<Row> {
             Percent,
         ),
         row(
+            "ann.worst_class_accuracy",
+            "Source network, worst class",
+            Percent,
+        ),
+        row(
             "synthetic.judge_agreement",
             "Synthetic images: judge agrees with the source network",
             Percent,
@@ -106,7 +111,7 @@ pub fn rows() -> Vec<Row> {
         let key = format!("leakage.{target}.relu_reading_accuracy");
         rows.push(row(
             &key,
-            format!("ReLU reading of the {label} network, test accuracy"),
+            format!("ReLU reading of the {label}, test accuracy"),
             Percent,
         ));
     }
@@ -114,7 +119,7 @@ pub fn rows() -> Vec<Row> {
         let key = format!("attacks.back_conversion.{target}.fid");
         rows.push(row(
             &key,
-            format!("A1 on the {label}: Frechet distance on the judge's features"),
+            format!("A1 on the {label}: Fréchet distance on the judge's features"),
             Unit::Number,
         ));
     }

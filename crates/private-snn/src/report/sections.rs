@@ -157,7 +157,7 @@ pub fn leakage(html: &mut String, report: &Value) {
     let judge = &report["judge"];
     let mut body = format!(
         "<p>Every picture is judged by an independent network ({}) that was trained on the real images; its own test \
-         accuracy is {}. The Frechet distance uses the judge's penultimate features; its floor is real against real \
+         accuracy is {}. The Fréchet distance uses the judge's penultimate features; its floor is real against real \
          images, its ceiling noise against real images. A worse network always inverts worse: compare at equal \
          accuracy only.</p>",
         escape(&text(&judge["architecture"])),
