@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::experiment::ExperimentFile;
 use crate::program::{Folders, minutes};
-use crate::report::align;
+use crate::report::align_left;
 
 /// Prints a line per experiment and profile.
 ///
@@ -49,7 +49,7 @@ pub fn list(folders: &Folders) -> Result<()> {
             ]);
         }
     }
-    print!("{}", align(&lines));
+    print!("{}", align_left(&lines));
     Ok(())
 }
 

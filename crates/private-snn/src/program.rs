@@ -248,9 +248,11 @@ fn stage_names(experiment: &Experiment) -> String {
     )
 }
 
-/// Minutes in words.
+/// Minutes in words; 0 stands for a duration that nobody has measured yet.
 pub fn minutes(minutes: f64) -> String {
-    if minutes < 1.0 {
+    if minutes <= 0.0 {
+        "a time not measured yet".to_string()
+    } else if minutes < 1.0 {
         format!("{:.0} s", (minutes * 60.0).ceil())
     } else if minutes < 120.0 {
         format!("{minutes:.0} min")

@@ -25,7 +25,7 @@ pub struct ExperimentFile {
 pub struct Profile {
     /// One line.
     pub description: String,
-    /// Measured duration of one seed on the hardware of the description, in minutes.
+    /// Measured duration of one seed on the hardware of the description, in minutes; 0 if it was not measured.
     pub expected_minutes: f64,
     /// What is smaller than in the paper, one item each.
     #[serde(default)]

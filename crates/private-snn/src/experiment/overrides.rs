@@ -61,8 +61,21 @@ pub fn set(tree: &mut Table, assignment: &str) -> Result<()> {
             }
             return Ok(());
         }
+        bail!(
+            "--set {key}: unknown key `{first}`; there are: {}; and in every variant: {}",
+            names(tree),
+            variant_keys(tree)
+        );
     }
     replace(tree, &path, text)
+}
+
+/// Keys of the first variant, which every variant has.
+fn variant_keys(tree: &Table) -> String {
+    let variants = tree.get("variants").and_then(Value::as_table);
+    variants
+        .and_then(|variants| variants.values().next()?.as_table().map(names))
+        .unwrap_or_default()
 }
 
 fn replace(tree: &mut Table, path: &[&str], text: &str) -> Result<()> {

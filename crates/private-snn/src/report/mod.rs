@@ -18,4 +18,4 @@ pub use paper::Paper;
 pub use pictures::{Pictures, overview};
 pub use readme::{Refreshed, refresh};
 pub use results::{Results, file_name};
-pub use rows::{align, summary_table};
+pub use rows::{align_left, summary_table};

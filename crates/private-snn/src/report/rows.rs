@@ -40,8 +40,8 @@ const ATTACKS: [(&str, &str); 2] = [
 ];
 const TARGETS: [(&str, &str); 3] = [
     ("ann", "source network"),
-    ("converted", "converted"),
-    ("encrypted", "encrypted"),
+    ("converted", "converted network"),
+    ("encrypted", "encrypted network"),
 ];
 
 /// All lines, in order.
@@ -212,30 +212,40 @@ fn name(report: &Value, key: &str) -> String {
 }
 
 /// The first column to the left, the others to the right.
-pub fn align(lines: &[Vec<String>]) -> String {
-    let columns = lines.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> = (0..columns)
-        .map(|c| {
-            lines
-                .iter()
-                .filter_map(|line| line.get(c))
-                .map(|cell| cell.chars().count())
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
+fn align(lines: &[Vec<String>]) -> String {
+    columns(lines, |c, cell, width| {
+        if c == 0 {
+            format!("{cell:<width$}")
+        } else {
+            format!("  {cell:>width$}")
+        }
+    })
+}
+
+/// All columns to the left.
+pub fn align_left(lines: &[Vec<String>]) -> String {
+    columns(lines, |_, cell, width| format!("{cell:<width$}  "))
+}
+
+fn columns(lines: &[Vec<String>], write: impl Fn(usize, &str, usize) -> String) -> String {
+    let count = lines.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |c: usize| {
+        lines
+            .iter()
+            .filter_map(|line| line.get(c))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
     for line in lines {
-        for (c, cell) in line.iter().enumerate() {
-            let width = widths[c];
-            let cell = if c == 0 {
-                format!("{cell:<width$}")
-            } else {
-                format!("  {cell:>width$}")
-            };
-            text.push_str(&cell);
-        }
-        text.truncate(text.trim_end().len());
+        let row: String = line
+            .iter()
+            .enumerate()
+            .map(|(c, cell)| write(c, cell, widths[c]))
+            .collect();
+        text.push_str(row.trim_end());
         text.push('\n');
     }
     text
@@ -279,5 +289,6 @@ mod tests {
             vec!["bb".into(), "–22".into()],
         ];
         assert_eq!(align(&lines), "a     1\nbb  –22\n");
+        assert_eq!(align_left(&lines), "a   1\nbb  –22\n");
     }
 }

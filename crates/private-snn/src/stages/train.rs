@@ -41,6 +41,7 @@ pub fn train(
     config: &ClassifierConfig,
 ) -> Result<Finished> {
     let upstream = [("data", ctx.data.sha256.clone())];
+    let name = variant.map_or_else(|| stage.to_string(), |variant| format!("{variant}/{stage}"));
     ctx.stage(variant, stage, config, &upstream, |slot, watch| {
         let set = &ctx.data.set;
         let topology = ctx.experiment.topology(&config.network)?;
@@ -54,7 +55,7 @@ pub fn train(
                 seed,
                 &ctx.device,
             )?;
-            tracing::info!("{stage}: goes on after epoch {}", trainer.epochs_done());
+            tracing::info!("{name}: goes on after epoch {}", trainer.epochs_done());
             trainer
         } else {
             let ann = Ann::initialise(topology, seed.derive("initial weights"), &ctx.device)?;
@@ -69,7 +70,7 @@ pub fn train(
             trainer.save(&state)?;
             slot.checkpointed();
             tracing::info!(
-                "{stage}: epoch {}/{}: loss {:.4}, accuracy {:.4}, validation {}",
+                "{name}: epoch {}/{}: loss {:.4}, accuracy {:.4}, validation {}",
                 epoch.epoch,
                 config.training.epochs,
                 epoch.loss,
