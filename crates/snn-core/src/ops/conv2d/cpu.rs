@@ -23,6 +23,7 @@ const TASKS: usize = 32;
 struct Scratch {
     padded: Vec<f32>,
     columns: Vec<f32>,
+    gradient: Vec<f32>,
 }
 
 thread_local! {
@@ -31,7 +32,7 @@ thread_local! {
 
 /// Output rows whose patches, of `depth` numbers each, fill the scratch matrix.
 fn rows_per_block(g: &Geometry, depth: usize) -> usize {
-    let columns = (SCRATCH / depth.max(1)).clamp(COLUMNS / 4, COLUMNS);
+    let columns = (SCRATCH / depth).clamp(COLUMNS / 4, COLUMNS);
     (columns / g.out_width).clamp(1, g.out_height)
 }
 
@@ -52,12 +53,17 @@ pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f3
             let rows = block * rows..((block + 1) * rows).min(g.out_height);
             let columns = rows.len() * g.out_width;
             BUFFERS.with_borrow_mut(|buffers| {
-                let patches = patches(
+                let patches = scratch(&mut buffers.columns, depth * columns);
+                let image_values = &x[image * g.image()..][..g.image()];
+                let all = 0..g.channels;
+                write_patches(
                     g,
-                    &x[image * g.image()..][..g.image()],
-                    0..g.channels,
+                    image_values,
+                    all,
                     rows.clone(),
-                    buffers,
+                    &mut buffers.padded,
+                    patches,
+                    columns,
                 );
                 for group in (part..groups).step_by(split) {
                     let first = group * OUT_CHANNELS;
@@ -125,7 +131,7 @@ fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
 fn scattered(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32> {
     let mut gx = vec![0f32; g.images * g.image()];
     let depth = g.channels * g.taps();
-    let group = (SCRATCH / (g.taps() * g.out_plane()).max(1)).clamp(1, g.channels.max(1));
+    let group = (SCRATCH / (g.taps() * g.out_plane())).clamp(1, g.channels);
     let groups = g.channels.div_ceil(group);
     let out = Disjoint::new(&mut gx);
     (0..g.images * groups).into_par_iter().for_each(|task| {
@@ -198,18 +204,21 @@ fn add_patches(g: &Geometry, patches: &[f32], gx: &mut [f32]) {
     }
 }
 
-/// Gradient of the weight, `[O, C, k, k]`: per chunk of (image, block of rows) pairs and group of channels one sum that
-/// stays in cache, then the chunks' sums in order.
+/// Gradient of the weight, `[O, C, k, k]`: per chunk of the batch and group of channels one sum that stays in cache,
+/// then the chunks' sums in order.
 pub(super) fn backward_weight(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
     let (o, taps) = (g.out_channels, g.taps());
     let depth = g.channels * taps;
+    // an item is a block of rows of one image, or several small images
     let rows = (COLUMNS / g.out_width).clamp(1, g.out_height);
     let blocks = g.out_height.div_ceil(rows);
+    let together = (COLUMNS / (rows * g.out_width)).max(1);
+    let items = g.images.div_ceil(together) * blocks;
     // the sums and the patches of a group of channels both stay in cache
-    let group = (SCRATCH / (o.max(rows * g.out_width) * taps).max(1)).clamp(1, g.channels.max(1));
+    let columns = together * rows * g.out_width;
+    let group = (SCRATCH / (o.max(columns) * taps)).clamp(1, g.channels);
     let groups = g.channels.div_ceil(group);
-    let items = g.images * blocks;
-    let chunks = TASKS.div_ceil(groups.max(1)).min(items.div_ceil(4));
+    let chunks = TASKS.div_ceil(groups).min(items.div_ceil(4));
     // the sums are [chunk][C, k, k][O]: the transposed product is the faster one
     let mut sums = vec![0f32; chunks * depth * o];
     let out = Disjoint::new(&mut sums);
@@ -219,32 +228,54 @@ pub(super) fn backward_weight(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
         let size = channels.len() * taps;
         BUFFERS.with_borrow_mut(|buffers| {
             for item in chunk * items / chunks..(chunk + 1) * items / chunks {
-                let (image, block) = (item / blocks, item % blocks);
+                let (first_image, block) = (item / blocks * together, item % blocks);
+                let images = first_image..(first_image + together).min(g.images);
                 let rows = block * rows..((block + 1) * rows).min(g.out_height);
-                let columns = rows.len() * g.out_width;
-                let start = image * o * g.out_plane() + rows.start * g.out_width;
-                let image = &x[image * g.image()..][..g.image()];
+                let (start, columns) = (rows.start * g.out_width, rows.len() * g.out_width);
+                let line = images.len() * columns;
+                let matrix = scratch(&mut buffers.columns, size * line);
+                let gradient = scratch(&mut buffers.gradient, o * line);
+                for (i, image) in images.enumerate() {
+                    let x = &x[image * g.image()..][..g.image()];
+                    let to = &mut matrix[i * columns..];
+                    write_patches(
+                        g,
+                        x,
+                        channels.clone(),
+                        rows.clone(),
+                        &mut buffers.padded,
+                        to,
+                        line,
+                    );
+                    let gy = &gy[image * o * g.out_plane()..][..o * g.out_plane()];
+                    for (to, gy) in gradient
+                        .chunks_exact_mut(line)
+                        .zip(gy.chunks_exact(g.out_plane()))
+                    {
+                        to[i * columns..][..columns].copy_from_slice(&gy[start..][..columns]);
+                    }
+                }
                 let a = Matrix {
-                    values: patches(g, image, channels.clone(), rows, buffers),
-                    row: columns,
+                    values: matrix,
+                    row: line,
                     column: 1,
                 };
                 let b = Matrix {
-                    values: &gy[start..],
+                    values: gradient,
                     row: 1,
-                    column: g.out_plane(),
+                    column: line,
                 };
                 // SAFETY: these channels' sums of this chunk are this task's alone.
                 unsafe {
                     let to = out.at((chunk * depth + first * taps) * o);
-                    product((size, columns, o), a, b, to, o, true);
+                    product((size, line, o), a, b, to, o, true);
                 }
             }
         });
     });
     let mut gw = vec![0f32; o * depth];
     const LINE: usize = 16;
-    gw.par_chunks_mut((LINE * depth).max(1))
+    gw.par_chunks_mut(LINE * depth)
         .enumerate()
         .for_each(|(line, gw)| {
             let count = gw.len() / depth;
@@ -278,24 +309,23 @@ pub(super) fn backward_bias(g: &Geometry, gy: &[f32]) -> Vec<f32> {
         .collect()
 }
 
-/// The patches under the output rows `rows`, as a matrix `[channels * k * k, rows * W']`.
-fn patches<'a>(
+/// Writes the patches under the output rows `rows`: for each channel and tap `rows * W'` numbers, `line` apart.
+fn write_patches(
     g: &Geometry,
     image: &[f32],
     channels: Range<usize>,
     rows: Range<usize>,
-    buffers: &'a mut Scratch,
-) -> &'a [f32] {
+    padded: &mut Vec<f32>,
+    matrix: &mut [f32],
+    line: usize,
+) {
     let (height, width) = (
         (rows.len() - 1) * g.stride + g.kernel,
         g.width + 2 * g.padding,
     );
-    let padded = scratch(&mut buffers.padded, channels.len() * height * width);
+    let padded = scratch(padded, channels.len() * height * width);
     let top = (rows.start * g.stride) as isize - g.padding as isize;
-    for (channel, padded) in channels
-        .clone()
-        .zip(padded.chunks_exact_mut(height * width))
-    {
+    for (channel, padded) in channels.zip(padded.chunks_exact_mut(height * width)) {
         let plane = &image[channel * g.plane()..][..g.plane()];
         for (i, to) in padded.chunks_exact_mut(width).enumerate() {
             match usize::try_from(top + i as isize) {
@@ -309,12 +339,12 @@ fn patches<'a>(
         }
     }
     let columns = rows.len() * g.out_width;
-    let matrix = scratch(&mut buffers.columns, channels.len() * g.taps() * columns);
-    let mut lines = matrix.chunks_exact_mut(columns);
+    let mut lines = matrix.chunks_mut(line);
     for padded in padded.chunks_exact(height * width) {
         for a in 0..g.kernel {
             for b in 0..g.kernel {
                 let to = lines.next().expect("a line per channel and tap");
+                let to = &mut to[..columns];
                 let from = &padded[a * width + b..];
                 match (g.stride, g.out_width) {
                     (1, 4) => copy_rows::<4>(from, width, to),
@@ -334,7 +364,6 @@ fn patches<'a>(
             }
         }
     }
-    matrix
 }
 
 /// Copies rows of a length known to the compiler.

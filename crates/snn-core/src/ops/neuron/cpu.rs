@@ -61,6 +61,8 @@ impl Population {
 #[derive(Default)]
 struct Scratch {
     thresholds: Vec<f32>,
+    /// One over the thresholds.
+    inverses: Vec<f32>,
     membranes: Vec<f32>,
     gradient: Vec<f32>,
 }
@@ -154,13 +156,21 @@ pub(super) fn backward(
         g_spikes,
         g_last,
     };
-    // each surrogate gives an inner loop of its own
+    // built anew inside each closure, so that each inner loop knows its surrogate
     match settings.surrogate {
-        s @ Surrogate::PiecewiseLinear { .. } => pass.run(move |x| s.derivative(x)),
-        s @ Surrogate::Atan { .. } => pass.run(move |x| s.derivative(x)),
-        s @ Surrogate::Sigmoid { .. } => pass.run(move |x| s.derivative(x)),
-        s @ Surrogate::Rectangular { .. } => pass.run(move |x| s.derivative(x)),
-        s @ Surrogate::SuperSpike { .. } => pass.run(move |x| s.derivative(x)),
+        Surrogate::PiecewiseLinear { scale } => {
+            pass.run(move |x| Surrogate::PiecewiseLinear { scale }.derivative(x))
+        }
+        Surrogate::Atan { alpha } => pass.run(move |x| Surrogate::Atan { alpha }.derivative(x)),
+        Surrogate::Sigmoid { alpha } => {
+            pass.run(move |x| Surrogate::Sigmoid { alpha }.derivative(x))
+        }
+        Surrogate::Rectangular { width } => {
+            pass.run(move |x| Surrogate::Rectangular { width }.derivative(x))
+        }
+        Surrogate::SuperSpike { beta } => {
+            pass.run(move |x| Surrogate::SuperSpike { beta }.derivative(x))
+        }
     }
 }
 
@@ -200,6 +210,10 @@ impl Pass<'_> {
                 BUFFERS.with_borrow_mut(|buffers| {
                     let thresholds = scratch(&mut buffers.thresholds, len);
                     self.population.fill(first, thresholds);
+                    let inverses = scratch(&mut buffers.inverses, len);
+                    for (inverse, threshold) in inverses.iter_mut().zip(&*thresholds) {
+                        *inverse = 1.0 / threshold;
+                    }
                     let membranes = scratch(&mut buffers.membranes, steps * len);
                     self.integrate::<HARD, AT>(first, thresholds, membranes);
                     match self.g_last {
@@ -215,6 +229,7 @@ impl Pass<'_> {
                             // the reset's spike as a constant: no gradient comes back through it
                             through_reset: if self.settings.detach_reset { 0.0 } else { 1.0 },
                             thresholds,
+                            inverses,
                             membranes: &membranes[t * len..][..len],
                             g_spikes: self.g_spikes.map_or(&*silent, |g| &g[start..][..len]),
                         };
@@ -270,6 +285,7 @@ struct Step<'a> {
     leak: f32,
     through_reset: f32,
     thresholds: &'a [f32],
+    inverses: &'a [f32],
     membranes: &'a [f32],
     g_spikes: &'a [f32],
 }
@@ -287,11 +303,12 @@ impl Step<'_> {
             .membranes
             .iter()
             .zip(self.thresholds)
+            .zip(self.inverses)
             .zip(self.g_spikes);
-        for (((&u, &threshold), &g_spike), (g_v, g_current)) in
+        for ((((&u, &threshold), &inverse), &g_spike), (g_v, g_current)) in
             inputs.zip(g_v.iter_mut().zip(g_currents))
         {
-            let slope = derivative(u / threshold - 1.0) / threshold;
+            let slope = derivative(u * inverse - 1.0) * inverse;
             let (kept, taken) = if HARD {
                 (1.0 - fires::<AT>(u, threshold), u)
             } else {
