@@ -337,30 +337,25 @@ impl SpikingNetwork {
     }
 
     fn weighted_or_reshaping(&self, index: usize, layer: &Layer, x: &Tensor) -> Result<Tensor> {
-        let (t, n) = (x.dim(0)?, x.dim(1)?);
-        let folded = x.flatten(0, 1)?;
-        let y = match *layer {
+        Ok(match *layer {
             Layer::Conv2d {
                 stride, padding, ..
             } => ops::conv2d::conv2d(
-                &folded,
+                x,
                 self.parameters.weight(index)?,
                 self.parameters.bias(index),
                 stride,
                 padding,
             )?,
             Layer::Linear { .. } => ops::linear::linear(
-                &folded,
+                x,
                 self.parameters.weight(index)?,
                 self.parameters.bias(index),
             )?,
-            Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&folded, kernel)?,
-            Layer::Flatten => folded.flatten_from(1)?,
+            Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(x, kernel)?,
+            Layer::Flatten => x.flatten_from(2)?,
             _ => unreachable!("refused by SpikingNetwork::new or handled by the caller"),
-        };
-        let mut shape = vec![t, n];
-        shape.extend_from_slice(&y.dims()[1..]);
-        Ok(y.reshape(shape)?)
+        })
     }
 
     fn initial_membrane(&self, threshold: &Tensor, shape: &[usize]) -> Result<Tensor> {

@@ -10,6 +10,9 @@ pub(crate) fn takes(tensors: &[&Tensor]) -> bool {
         .all(|t| t.device().is_cpu() && t.dtype() == DType::F32)
 }
 
+/// A tensor as a custom op receives it.
+pub(super) type View<'a> = (&'a CpuStorage, &'a Layout);
+
 /// The numbers of a contiguous f32 tensor, as a custom op receives them.
 pub(crate) fn values<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let all: &[f32] = storage.as_slice()?;

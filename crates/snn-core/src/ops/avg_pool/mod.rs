@@ -8,21 +8,22 @@ use rayon::prelude::*;
 use super::cpu::{planes_per_task, takes, values, with_values};
 use crate::{Error, Result};
 
-/// `[N, C, H, W]` to `[N, C, H / k, W / k]`; a stride other than `k` is not offered.
+/// `[N, C, H, W]` (or `[T, N, C, H, W]`) to `[N, C, H / k, W / k]`; a stride other than `k` is not offered.
 ///
 /// # Errors
 /// A kernel that does not divide both sides.
 pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
     let pool = match *x.dims() {
-        [images, channels, height, width]
-            if kernel > 0
+        [ref leading @ .., channels, height, width]
+            if !leading.is_empty()
+                && kernel > 0
                 && height.is_multiple_of(kernel)
                 && width.is_multiple_of(kernel)
                 && height * width > 0 =>
         {
             AvgPool {
                 kernel,
-                shape: [images, channels, height / kernel, width / kernel],
+                shape: [leading, &[channels, height / kernel, width / kernel]].concat(),
             }
         }
         ref dims => {
@@ -44,14 +45,15 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
 struct AvgPool {
     kernel: usize,
     /// Of the result.
-    shape: [usize; 4],
+    shape: Vec<usize>,
 }
 
 impl AvgPool {
-    /// Numbers of a plane of the result and of the input.
-    fn planes(&self) -> (usize, usize) {
-        let plane = self.shape[2] * self.shape[3];
-        (plane, plane * self.kernel * self.kernel)
+    /// Numbers of a plane of the result, of a plane of the input, and of a row of the result.
+    fn sizes(&self) -> (usize, usize, usize) {
+        let columns = self.shape[self.shape.len() - 1];
+        let plane = self.shape[self.shape.len() - 2] * columns;
+        (plane, plane * self.kernel * self.kernel, columns)
     }
 
     fn share(&self) -> f32 {
@@ -66,7 +68,7 @@ impl CustomOp1 for AvgPool {
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> candle_core::Result<(CpuStorage, Shape)> {
         let (x, k) = (values(x, layout)?, self.kernel);
-        let ((plane, from_plane), columns) = (self.planes(), self.shape[3]);
+        let (plane, from_plane, columns) = self.sizes();
         let mut y = vec![0f32; self.shape.iter().product()];
         let planes = planes_per_task(from_plane);
         y.par_chunks_mut(plane * planes)
@@ -84,12 +86,12 @@ impl CustomOp1 for AvgPool {
                     y.iter_mut().for_each(|y| *y *= self.share());
                 }
             });
-        Ok((CpuStorage::F32(y), Shape::from(self.shape.to_vec())))
+        Ok((CpuStorage::F32(y), Shape::from(self.shape.clone())))
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, gy: &Tensor) -> candle_core::Result<Option<Tensor>> {
         let k = self.kernel;
-        let ((plane, to_plane), columns) = (self.planes(), self.shape[3]);
+        let (plane, to_plane, columns) = self.sizes();
         let mut gx = vec![0f32; x.elem_count()];
         let planes = planes_per_task(to_plane);
         with_values(gy, |gy| {

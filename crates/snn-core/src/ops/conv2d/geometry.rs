@@ -16,39 +16,46 @@ pub(super) struct Geometry {
 }
 
 impl Geometry {
-    /// `None` if the shapes do not fit.
+    /// For an input `[..., C, H, W]` and a weight `[O, C, k, k]`; `None` if they do not fit.
     pub(super) fn new(
         x: &[usize],
         weight: &[usize],
         stride: usize,
         padding: usize,
     ) -> Option<Self> {
-        match (x, weight) {
-            (&[images, channels, height, width], &[out_channels, wc, kernel, k2])
-                if channels == wc
-                    && kernel == k2
-                    && [channels, height, width, out_channels, kernel, stride]
-                        .iter()
-                        .all(|&n| n > 0)
-                    && height + 2 * padding >= kernel
-                    && width + 2 * padding >= kernel =>
-            {
-                let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
-                Some(Self {
-                    images,
-                    channels,
-                    height,
-                    width,
-                    out_channels,
-                    out_height: side(height),
-                    out_width: side(width),
-                    kernel,
-                    stride,
-                    padding,
-                })
-            }
-            _ => None,
+        let (leading, image) = x.split_at(x.len().checked_sub(3)?);
+        let (&[channels, height, width], &[out_channels, wc, kernel, k2]) = (image, weight) else {
+            return None;
+        };
+        let sizes = [channels, height, width, out_channels, kernel, stride];
+        if leading.is_empty()
+            || channels != wc
+            || kernel != k2
+            || sizes.contains(&0)
+            || height + 2 * padding < kernel
+            || width + 2 * padding < kernel
+        {
+            return None;
         }
+        let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
+        Some(Self {
+            images: leading.iter().product(),
+            channels,
+            height,
+            width,
+            out_channels,
+            out_height: side(height),
+            out_width: side(width),
+            kernel,
+            stride,
+            padding,
+        })
+    }
+
+    /// Shape of the result for an input of shape `x`.
+    pub(super) fn out_shape(&self, x: &[usize]) -> Vec<usize> {
+        let image = [self.out_channels, self.out_height, self.out_width];
+        [&x[..x.len() - 3], &image].concat()
     }
 
     /// Numbers of an input image.

@@ -7,13 +7,13 @@ pub mod reference;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
 use self::geometry::Geometry;
-use super::cpu::{takes, values, with_values};
+use super::cpu::{View, takes, values, with_values};
 use crate::{Error, Result};
 
 /// `y[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, c, i * stride + a - padding, j * stride + b - padding]`
 ///
-/// `x` `[N, C, H, W]`, `weight` `[O, C, k, k]`, `bias` `[O]`, all f32; result `[N, O, H', W']`. Differentiable in all
-/// three; gradients of a tensor that is not part of the graph are not computed.
+/// `x` `[N, C, H, W]` (or `[T, N, C, H, W]`: the leading axes are one), `weight` `[O, C, k, k]`, `bias` `[O]`; result
+/// `[N, O, H', W']`. Differentiable in all three; gradients of a tensor that is not part of the graph are not computed.
 ///
 /// On the CPU an image's result does not depend on the batch it is in, byte for byte.
 ///
@@ -64,13 +64,23 @@ pub fn conv2d(
 struct Conv2d(Geometry);
 
 impl Conv2d {
-    fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
-        let g = &self.0;
-        let y = cpu::forward(g, x, weight, bias);
-        (
+    fn forward(
+        &self,
+        x: View,
+        weight: View,
+        bias: Option<View>,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let bias = bias.map(|(b, l)| values(b, l)).transpose()?;
+        let y = cpu::forward(
+            &self.0,
+            values(x.0, x.1)?,
+            values(weight.0, weight.1)?,
+            bias,
+        );
+        Ok((
             CpuStorage::F32(y),
-            Shape::from((g.images, g.out_channels, g.out_height, g.out_width)),
-        )
+            Shape::from(self.0.out_shape(x.1.dims())),
+        ))
     }
 
     /// Gradients of x and weight, each if it is part of the graph.
@@ -113,7 +123,7 @@ impl CustomOp2 for Conv2d {
         w: &CpuStorage,
         lw: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward(values(x, lx)?, values(w, lw)?, None))
+        self.forward((x, lx), (w, lw), None)
     }
 
     fn bwd(
@@ -141,7 +151,7 @@ impl CustomOp3 for Conv2d {
         b: &CpuStorage,
         lb: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?)))
+        self.forward((x, lx), (w, lw), Some((b, lb)))
     }
 
     fn bwd(

@@ -13,9 +13,13 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    let y = x.conv2d(weight, padding, stride, 1, 1)?;
-    match bias {
-        Some(bias) => Ok(y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?),
-        None => Ok(y),
-    }
+    let images = x.rank() - 4;
+    let y = x
+        .flatten(0, images)?
+        .conv2d(weight, padding, stride, 1, 1)?;
+    let y = match bias {
+        Some(bias) => y.broadcast_add(&bias.reshape((1, (), 1, 1))?)?,
+        None => y,
+    };
+    Ok(y.reshape([&x.dims()[..=images], &y.dims()[1..]].concat())?)
 }

@@ -6,11 +6,11 @@ pub mod reference;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
 use self::cpu::Sizes;
-use super::cpu::{takes, values, with_values};
+use super::cpu::{View, takes, values, with_values};
 use crate::{Error, Result};
 
-/// `y = x weight^T + bias`: `x` `[N, F]`, `weight` `[O, F]`, `bias` `[O]`; result `[N, O]`. Differentiable in all
-/// three; gradients of a tensor that is not part of the graph are not computed.
+/// `y = x weight^T + bias`: `x` `[N, F]` (or `[T, N, F]`: the leading axes are one), `weight` `[O, F]`, `bias` `[O]`;
+/// result `[N, O]`. Differentiable in all three; gradients of a tensor that is not part of the graph are not computed.
 ///
 /// On the CPU a row's result does not depend on the batch it is in, byte for byte.
 ///
@@ -18,11 +18,15 @@ use crate::{Error, Result};
 /// Shapes that do not fit, with the shapes.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
     let sizes = match (x.dims(), weight.dims()) {
-        (&[rows, inputs], &[outputs, f]) if inputs == f && inputs > 0 && outputs > 0 => Sizes {
-            rows,
-            inputs,
-            outputs,
-        },
+        (&[ref leading @ .., inputs], &[outputs, f])
+            if !leading.is_empty() && inputs == f && inputs > 0 && outputs > 0 =>
+        {
+            Sizes {
+                rows: leading.iter().product(),
+                inputs,
+                outputs,
+            }
+        }
         (x, weight) => {
             return Err(Error::argument(
                 "linear",
@@ -54,12 +58,22 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 struct Linear(Sizes);
 
 impl Linear {
-    fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> (CpuStorage, Shape) {
-        let y = cpu::forward(&self.0, x, weight, bias);
-        (
-            CpuStorage::F32(y),
-            Shape::from((self.0.rows, self.0.outputs)),
-        )
+    fn forward(
+        &self,
+        x: View,
+        weight: View,
+        bias: Option<View>,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let bias = bias.map(|(b, l)| values(b, l)).transpose()?;
+        let y = cpu::forward(
+            &self.0,
+            values(x.0, x.1)?,
+            values(weight.0, weight.1)?,
+            bias,
+        );
+        let mut shape = x.1.dims().to_vec();
+        shape[x.1.dims().len() - 1] = self.0.outputs;
+        Ok((CpuStorage::F32(y), Shape::from(shape)))
     }
 
     /// Gradients of x and weight, each if it is part of the graph.
@@ -102,7 +116,7 @@ impl CustomOp2 for Linear {
         w: &CpuStorage,
         lw: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward(values(x, lx)?, values(w, lw)?, None))
+        self.forward((x, lx), (w, lw), None)
     }
 
     fn bwd(
@@ -130,7 +144,7 @@ impl CustomOp3 for Linear {
         b: &CpuStorage,
         lb: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        Ok(self.forward(values(x, lx)?, values(w, lw)?, Some(values(b, lb)?)))
+        self.forward((x, lx), (w, lw), Some((b, lb)))
     }
 
     fn bwd(

@@ -6,9 +6,11 @@ use crate::Result;
 
 /// Same contract as [`super::linear`].
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let y = x.matmul(&weight.t()?)?;
-    match bias {
-        Some(bias) => Ok(y.broadcast_add(bias)?),
-        None => Ok(y),
-    }
+    let rows = x.rank() - 2;
+    let y = x.flatten(0, rows)?.matmul(&weight.t()?)?;
+    let y = match bias {
+        Some(bias) => y.broadcast_add(bias)?,
+        None => y,
+    };
+    Ok(y.reshape([&x.dims()[..=rows], &y.dims()[1..]].concat())?)
 }
