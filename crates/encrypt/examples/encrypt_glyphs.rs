@@ -56,13 +56,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("source network: {:.1} %", 100.0 * accuracy);
 
     let synthesis = SynthConfig {
-        count: 200,
-        iterations: 100,
+        count: 100,
+        iterations: 60,
         learning_rate: 0.05,
         dirichlet: vec![1.0, 0.1],
+        // keeps the activations near those on real pictures: without it training on the images spoils the network
+        batch_norm_statistics: 1.0,
         ..SynthConfig::default()
     };
-    let set = synth::synthesise(&ann, &synthesis, seed, 0..200, &mut silent)?;
+    let set = synth::synthesise(&ann, &synthesis, seed, 0..100, &mut silent)?;
     let conversion = ConvertConfig {
         thresholds: ThresholdRule::BatchNorm { deviations: 3.0 },
         encoder: Encoder::Direct,
@@ -79,7 +81,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     for learning_rate in [1e-4, 1e-3] {
         let config = EncryptConfig {
             timesteps: TIMESTEPS,
-            epochs: 3,
+            epochs: 6,
             batch: 20,
             learning_rate,
             distillation_weight: 1.0,
