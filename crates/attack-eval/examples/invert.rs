@@ -22,7 +22,7 @@ fn trained(data: &Dataset, depth: Depth, width: f64, hidden: usize, seed: Seed) 
         ..VggConfig::paper(depth)
     };
     let config = TrainConfig {
-        epochs: 6,
+        epochs: 5,
         batch: 64,
         learning_rate: 0.05,
         schedule: Schedule::Cosine {
