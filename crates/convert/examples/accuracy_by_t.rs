@@ -4,7 +4,7 @@
 
 use std::error::Error;
 
-use ann::{Ann, Depth, TrainConfig, Trainer, VggConfig};
+use ann::{Ann, Augment, Depth, TrainConfig, Trainer, VggConfig};
 use candle_core::Device;
 use convert::{ConvertConfig, Granularity, ThresholdRule, convert};
 use datasets::glyphs::{self, GlyphsConfig};
@@ -18,7 +18,7 @@ const WINDOWS: [usize; 6] = [1, 2, 4, 8, 16, 32];
 fn main() -> Result<(), Box<dyn Error>> {
     let seed = Seed::new(1);
     let data = glyphs::generate(&GlyphsConfig {
-        train: 4000,
+        train: 6000,
         validation: 500,
         ..GlyphsConfig::default()
     })?;
@@ -33,8 +33,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ann = Ann::initialise(vgg.topology([3, 32, 32], 10)?, seed, &Device::Cpu)?;
     let config = TrainConfig {
         epochs: 4,
-        batch: 64,
+        batch: 32,
         learning_rate: 0.05,
+        augment: Augment::default(),
         ..TrainConfig::default()
     };
     let mut trainer = Trainer::new(&ann, config, seed)?;
