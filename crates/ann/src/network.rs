@@ -202,7 +202,7 @@ impl Ann {
                             seed.index(index as u64),
                             x.device(),
                         )?;
-                        (x * mask)?
+                        ops::mask::mask(&x, &mask)?
                     }
                 },
                 _ => {

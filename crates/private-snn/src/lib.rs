@@ -5,6 +5,7 @@ pub mod data;
 pub mod device;
 pub mod experiment;
 pub mod list;
+pub mod memory;
 pub mod program;
 pub mod progress;
 pub mod provenance;

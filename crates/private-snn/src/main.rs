@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::Parser;
 use private_snn::cli::{Cli, Loudness};
 use private_snn::progress::Console;
-use private_snn::{program, stages};
+use private_snn::{memory, program, stages};
 use tracing_subscriber::EnvFilter;
 
 /// Backpropagation recurses along the graph.
@@ -17,6 +17,7 @@ const STACK: usize = 512 << 20;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
+    memory::keep_freed_pages();
     let cli = Cli::parse();
     let loudness = program::loudness(&cli.verb);
     let console = Console::new(loudness.quiet);

@@ -150,7 +150,10 @@ fn time_and_batch_are_one() {
     let y = conv2d(&x, &w, Some(&b), 2, 1).expect("6 images");
     let x = x.reshape((2, 3, 3, 7, 6)).expect("2 steps of 3 images");
     let expected = y.reshape((2, 3, 4, 4, 3)).expect("2 steps of 3 results");
-    for y in [conv2d(&x, &w, Some(&b), 2, 1), reference::conv2d(&x, &w, Some(&b), 2, 1)] {
+    for y in [
+        conv2d(&x, &w, Some(&b), 2, 1),
+        reference::conv2d(&x, &w, Some(&b), 2, 1),
+    ] {
         assert_close(&y.expect("2 steps"), &expected, SUMS, "2 steps");
     }
 }

@@ -78,9 +78,17 @@ fn avg_pool_equals_the_reference() {
         "a view",
     );
     let steps = x.unsqueeze(0).expect("one step");
-    for y in [avg_pool::avg_pool2d(&steps, 2), avg_pool::reference::avg_pool2d(&steps, 2)] {
+    for y in [
+        avg_pool::avg_pool2d(&steps, 2),
+        avg_pool::reference::avg_pool2d(&steps, 2),
+    ] {
         let y = y.and_then(|y| Ok(y.squeeze(0)?)).expect("one step");
-        assert_close(&y, &avg_pool::avg_pool2d(&x, 2).expect("no time"), Tolerance::Rounding(8.0), "one step");
+        assert_close(
+            &y,
+            &avg_pool::avg_pool2d(&x, 2).expect("no time"),
+            Tolerance::Rounding(8.0),
+            "one step",
+        );
     }
     for kernel in [0, 3, 4] {
         assert!(avg_pool::avg_pool2d(&x, kernel).is_err(), "kernel {kernel}");

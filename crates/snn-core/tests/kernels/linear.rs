@@ -76,9 +76,14 @@ fn threads_do_not_matter() {
 #[test]
 fn time_and_batch_are_one() {
     let [x, w, b] = inputs(6, 5, 4);
-    let expected = linear(&x, &w, Some(&b)).and_then(|y| Ok(y.reshape((2, 3, 4))?)).expect("6 rows");
+    let expected = linear(&x, &w, Some(&b))
+        .and_then(|y| Ok(y.reshape((2, 3, 4))?))
+        .expect("6 rows");
     let x = x.reshape((2, 3, 5)).expect("2 steps of 3 rows");
-    for y in [linear(&x, &w, Some(&b)), reference::linear(&x, &w, Some(&b))] {
+    for y in [
+        linear(&x, &w, Some(&b)),
+        reference::linear(&x, &w, Some(&b)),
+    ] {
         assert_close(&y.expect("2 steps"), &expected, SUMS, "2 steps");
     }
 }
