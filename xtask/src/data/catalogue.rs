@@ -29,7 +29,7 @@ pub struct DataSet {
     /// Files to check after unpacking, by path in the folder.
     #[serde(default)]
     pub files: BTreeMap<String, Digest>,
-    /// How many entries a subfolder must have.
+    /// How many pictures a subfolder must have; `a/*/b` stands for the folders `b` of all folders of `a` together.
     #[serde(default)]
     pub entries: BTreeMap<String, usize>,
 }

@@ -2,7 +2,7 @@
 //! checked in a temporary folder beside it and then renamed.
 
 use std::fs::{self, File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use indicatif::HumanBytes;
@@ -100,20 +100,33 @@ fn complete(name: &str, set: &DataSet, folder: &Path) -> Result<bool> {
     Ok(true)
 }
 
-/// A quick look: whether the data set is in `dir`, or `dir` is its own folder. Every file has its size then and every
-/// subfolder is there; an error if the data set's folder is there without them.
-pub fn present(name: &str, set: &DataSet, dir: &Path) -> Result<bool> {
-    let folder = dir.join(&set.folder);
-    if folder.exists() {
-        return sizes(set, &folder)
-            .map(|()| true)
-            .with_context(|| damaged(name, &folder));
-    }
-    Ok(sizes(set, dir).is_ok())
+/// What a quick look at a folder finds.
+#[derive(Debug, PartialEq)]
+pub enum Presence {
+    /// No such data set.
+    Absent,
+    /// Every file has its size, every subfolder its number of pictures.
+    Whole,
+    /// Every file has its size and every subfolder is there, with other numbers of pictures. A part of a set is enough
+    /// for a trial, so this is no error, but worth a word: the text says what is there.
+    Partial(String),
 }
 
-fn sizes(set: &DataSet, folder: &Path) -> Result<()> {
+/// A quick look: whether the data set is in `dir`, or `dir` is its own folder. An error if the data set's folder is
+/// there without a file or a subfolder.
+pub fn present(name: &str, set: &DataSet, dir: &Path) -> Result<Presence> {
+    let folder = dir.join(&set.folder);
+    if folder.exists() {
+        return look(set, &folder).with_context(|| damaged(name, &folder));
+    }
+    Ok(look(set, dir).unwrap_or(Presence::Absent))
+}
+
+fn look(set: &DataSet, folder: &Path) -> Result<Presence> {
     for (file, bytes) in files(set) {
+        if unpacked(set, folder, file).is_some() {
+            continue;
+        }
         let path = folder.join(file);
         let found = path
             .metadata()
@@ -123,17 +136,60 @@ fn sizes(set: &DataSet, folder: &Path) -> Result<()> {
             bail!("{}: {found} bytes, expected {bytes}", path.display());
         }
     }
-    for subfolder in set.entries.keys() {
-        let path = folder.join(subfolder);
-        fs::read_dir(&path).with_context(|| path.display().to_string())?;
+    let mut found = Vec::new();
+    for (subfolder, &expected) in &set.entries {
+        found.push((subfolder, entries(folder, subfolder)?, expected));
     }
-    Ok(())
+    if found.iter().all(|(_, found, expected)| found == expected) {
+        return Ok(Presence::Whole);
+    }
+    let list: Vec<String> = found
+        .iter()
+        .map(|(subfolder, found, expected)| format!("{found} of {expected} in {subfolder}"))
+        .collect();
+    Ok(Presence::Partial(format!(
+        "{} holds {} of {} pictures: {}",
+        folder.display(),
+        found.iter().map(|(_, found, _)| found).sum::<usize>(),
+        found.iter().map(|(_, _, expected)| expected).sum::<usize>(),
+        list.join(", ")
+    )))
 }
 
-/// Every file has its checksum, every subfolder its number of entries.
+/// The unpacked form of a plain download NAME.gz, if it lies there: the program reads either and prefers this one. It
+/// has no checksum here; the program checks its content.
+fn unpacked(set: &DataSet, folder: &Path, file: &str) -> Option<PathBuf> {
+    if set.format != Format::Plain {
+        return None;
+    }
+    let path = folder.join(file.strip_suffix(".gz")?);
+    path.is_file().then_some(path)
+}
+
+/// Number of entries of a subfolder. A `*` in its name stands for every folder there; the numbers are added up.
+fn entries(folder: &Path, subfolder: &str) -> Result<usize> {
+    let listing = |path: &Path| fs::read_dir(path).with_context(|| path.display().to_string());
+    let Some((before, after)) = subfolder.split_once("/*/") else {
+        return Ok(listing(&folder.join(subfolder))?.count());
+    };
+    let mut count = 0;
+    for entry in listing(&folder.join(before))? {
+        let inner = entry?.path().join(after);
+        if inner.is_dir() {
+            count += listing(&inner)?.count();
+        }
+    }
+    Ok(count)
+}
+
+/// Every file has its checksum, every subfolder its number of entries. A file that lies there unpacked is taken as it
+/// is.
 fn verify(set: &DataSet, folder: &Path) -> Result<()> {
     if set.format == Format::Plain {
         for source in &set.downloads {
+            if unpacked(set, folder, source.file_name()).is_some() {
+                continue;
+            }
             checksum::check(
                 &folder.join(source.file_name()),
                 source.bytes,
@@ -145,11 +201,9 @@ fn verify(set: &DataSet, folder: &Path) -> Result<()> {
         checksum::check(&folder.join(name), digest.bytes, &digest.sha256)?;
     }
     for (name, &expected) in &set.entries {
-        let path = folder.join(name);
-        let found = fs::read_dir(&path)
-            .with_context(|| path.display().to_string())?
-            .count();
+        let found = entries(folder, name)?;
         if found != expected {
+            let path = folder.join(name);
             bail!("{}: {found} entries, expected {expected}", path.display());
         }
     }

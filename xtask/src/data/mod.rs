@@ -15,6 +15,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::Fetch;
 use crate::data::catalogue::{Catalogue, DataSet};
+use crate::data::fetch::Presence;
 use crate::experiment;
 use crate::workspace::Workspace;
 
@@ -55,10 +56,18 @@ pub fn ensure(workspace: &Workspace, name: &str, data_dir: Option<&Path>) -> Res
     let catalogue = Catalogue::read(&workspace.path("data/checksums.toml"))?;
     let set = named(&catalogue, name)?;
     let folder = folder(workspace, data_dir);
-    if fetch::present(name, set, &folder)? {
-        return Ok(());
+    match fetch::present(name, set, &folder)? {
+        Presence::Whole => Ok(()),
+        Presence::Partial(what) => {
+            eprintln!(
+                "WARNING: {name} IS NOT WHOLE: {what}.\n         \
+                 The run goes on with what is there, so its numbers are not those of the data set. For the whole set \
+                 move\n         that folder away and run `cargo xtask fetch {name}`."
+            );
+            Ok(())
+        }
+        Presence::Absent => fetch::fetch(name, set, &folder, None, &download::Policy::default()),
     }
-    fetch::fetch(name, set, &folder, None, &download::Policy::default())
 }
 
 fn dataset_of(workspace: &Workspace, catalogue: &Catalogue, name: &str) -> Result<String> {

@@ -31,17 +31,20 @@ fn sha256_of(bytes: &[u8]) -> String {
 
 /// A data set of one archive, which is expected to hold `toy/train.bin` with `CONTENT`.
 fn toy(archive: &[u8]) -> DataSet {
-    let digest = Digest {
-        bytes: CONTENT.len() as u64,
-        sha256: sha256_of(CONTENT),
-    };
     DataSet {
         homepage: "a test".into(),
         folder: "toy".into(),
         format: Format::TarGz,
         downloads: vec![source("toy.tar.gz", archive)],
-        files: [("train.bin".to_owned(), digest)].into(),
+        files: [("train.bin".to_owned(), digest(CONTENT))].into(),
         entries: Default::default(),
+    }
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest {
+        bytes: bytes.len() as u64,
+        sha256: sha256_of(bytes),
     }
 }
 
@@ -87,12 +90,14 @@ fn a_data_set_arrives_once() {
     fetch("toy", &set, &dir, Some(&url), &policy()).unwrap();
     assert_eq!(fs::read(dir.join("toy/train.bin")).unwrap(), CONTENT);
     assert_eq!(names(&dir), ["toy"], "nothing else is left behind");
-    assert!(present("toy", &set, &dir).unwrap());
-    assert!(
-        present("toy", &set, &dir.join("toy")).unwrap(),
+    let look = |dir: &Path| present("toy", &set, dir).unwrap();
+    assert_eq!(look(&dir), Presence::Whole);
+    assert_eq!(
+        look(&dir.join("toy")),
+        Presence::Whole,
         "the set's own folder will do"
     );
-    assert!(!present("toy", &set, &dir.join("elsewhere")).unwrap());
+    assert_eq!(look(&dir.join("elsewhere")), Presence::Absent);
     fetch("toy", &set, &dir, Some(&url), &policy()).unwrap();
     assert_eq!(
         server.requests().len(),
@@ -121,6 +126,39 @@ fn several_plain_files_come_from_one_mirror() {
     assert_eq!(names(&dir), ["toy"]);
     fs::write(dir.join("toy/labels.gz"), b"lab").unwrap();
     assert!(present("toy", &set, &dir).is_err());
+}
+
+#[test]
+fn unpacked_files_do_instead_of_plain_downloads() {
+    let (_folder, dir) = dir();
+    let mut set = toy(b"");
+    set.format = Format::Plain;
+    set.files.clear();
+    set.downloads = vec![
+        source("images.gz", b"images"),
+        source("labels.gz", b"labels"),
+    ];
+    let own = dir.join("toy");
+    fs::create_dir_all(&own).unwrap();
+    fs::write(own.join("labels.gz"), b"labels").unwrap();
+    assert!(present("toy", &set, &dir).is_err(), "images are missing");
+    fs::write(own.join("images"), b"any size").unwrap();
+    assert_eq!(present("toy", &set, &dir).unwrap(), Presence::Whole);
+    assert_eq!(present("toy", &set, &own).unwrap(), Presence::Whole);
+    fetch("toy", &set, &dir, None, &policy()).unwrap();
+    // beside the packed file, which nobody reads then
+    fs::write(own.join("images.gz"), b"cut").unwrap();
+    assert_eq!(present("toy", &set, &dir).unwrap(), Presence::Whole);
+    fs::write(own.join("labels.gz"), b"lost").unwrap();
+    assert!(present("toy", &set, &dir).is_err());
+
+    set.format = Format::TarGz;
+    set.entries.clear();
+    set.files = [("images.gz".to_owned(), digest(b"images"))].into();
+    assert!(
+        present("toy", &set, &dir).is_err(),
+        "a file of an archive keeps its name"
+    );
 }
 
 #[test]
@@ -222,7 +260,7 @@ fn a_damaged_folder_is_an_error_that_names_the_file() {
     let short = format!("{:#}", present("toy", &set, &dir).unwrap_err());
     assert!(short.contains("9 bytes, expected 10"), "{short}");
     fs::write(dir.join("toy/train.bin"), b"one-record").unwrap();
-    assert!(present("toy", &set, &dir).unwrap());
+    assert_eq!(present("toy", &set, &dir).unwrap(), Presence::Whole);
     let swapped = format!(
         "{:#}",
         fetch("toy", &set, &dir, None, &policy()).unwrap_err()
@@ -252,5 +290,44 @@ fn entries_are_counted() {
     );
     assert!(error.contains("1 entries, expected 2"), "{error}");
     fs::write(dir.join("toy/val/images/2.jpeg"), b"").unwrap();
+    fetch("toy", &set, &dir, None, &policy()).unwrap();
+}
+
+#[test]
+fn lost_pictures_are_counted_over_all_classes() {
+    let (_folder, dir) = dir();
+    let own = dir.join("toy");
+    let mut set = toy(b"");
+    set.files.clear();
+    set.entries = [
+        ("train/*/images".to_owned(), 4),
+        ("val/images".to_owned(), 1),
+    ]
+    .into();
+    for class in ["a", "b"] {
+        fs::create_dir_all(own.join("train").join(class).join("images")).unwrap();
+    }
+    fs::write(own.join("train/boxes.txt"), b"").unwrap();
+    for picture in ["a/images/1", "a/images/2", "b/images/1"] {
+        fs::write(own.join("train").join(picture), b"").unwrap();
+    }
+    let missing = format!("{:#}", present("toy", &set, &dir).unwrap_err());
+    assert!(missing.contains("val/images"), "{missing}");
+    fs::create_dir_all(own.join("val/images")).unwrap();
+    fs::write(own.join("val/images/1"), b"").unwrap();
+    for folder in [&dir, &own] {
+        let Presence::Partial(what) = present("toy", &set, folder).unwrap() else {
+            panic!("not partial")
+        };
+        assert!(
+            what.ends_with(
+                "toy holds 4 of 5 pictures: 3 of 4 in train/*/images, 1 of 1 in val/images"
+            ),
+            "{what}"
+        );
+    }
+    assert!(fetch("toy", &set, &dir, None, &policy()).is_err());
+    fs::write(own.join("train/b/images/2"), b"").unwrap();
+    assert_eq!(present("toy", &set, &dir).unwrap(), Presence::Whole);
     fetch("toy", &set, &dir, None, &policy()).unwrap();
 }
