@@ -78,7 +78,7 @@ impl Verb {
     A data set that is missing is downloaded first. `-- --help` shows the program's own help."
 )]
 pub struct Run {
-    /// Name of a file in data/experiments, without .toml
+    /// Name of a file in data/experiments, without .toml, or the path of a .toml file
     pub experiment: String,
     /// Cargo features to build the program with, for example cuda,cudnn
     #[arg(long, value_name = "LIST")]
@@ -109,10 +109,26 @@ pub struct Plain {
 
 /// Arguments of `fetch`.
 #[derive(Debug, Args)]
+#[command(
+    after_help = "--profile, --seed and --set are those of `reproduce`, so that one line serves both; only \
+                  --set dataset=NAME\nchanges what is fetched."
+)]
 pub struct Fetch {
-    /// An experiment of data/experiments or a data set of data/checksums.toml
+    /// An experiment (a name in data/experiments or the path of a .toml file) or a data set of data/checksums.toml
     #[arg(value_name = "EXPERIMENT|DATASET")]
     pub name: String,
+    /// Accepted and not needed: the data set is the same for all profiles
+    #[arg(long, value_name = "P")]
+    pub profile: Option<String>,
+    /// Accepted and not needed: the data set is the same for all seeds
+    #[arg(long, value_name = "S")]
+    pub seed: Vec<String>,
+    /// A setting of the experiment; dataset=NAME fetches that data set instead
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Folder of the experiment files [default: data/experiments]
+    #[arg(long, value_name = "DIR")]
+    pub experiments: Option<PathBuf>,
     /// Where the data set's folder goes [default: data/raw]
     #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -169,6 +185,16 @@ mod tests {
             run.args,
             ["--seed", "3", "--set", "ann.epochs=2", "--", "-x"]
         );
+    }
+
+    #[test]
+    fn fetch_takes_the_line_of_reproduce() {
+        let line = "xtask fetch glyphs --profile cpu --seed 1,2 --seed 3 --set ann.epochs=2 --set dataset=mnist";
+        let Verb::Fetch(fetch) = Cli::parse_from(line.split(' ')).verb else {
+            panic!("not fetch")
+        };
+        assert_eq!(fetch.name, "glyphs");
+        assert_eq!(fetch.set, ["ann.epochs=2", "dataset=mnist"]);
     }
 
     #[test]

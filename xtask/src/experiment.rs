@@ -10,9 +10,10 @@ use crate::workspace::Workspace;
 /// Where experiments live unless the command line names another folder.
 const FOLDER: &str = "data/experiments";
 
-/// Names of all experiments, sorted.
-pub fn names(workspace: &Workspace) -> Result<Vec<String>> {
-    names_in(&workspace.path(FOLDER))
+/// Names of all experiments of `folder` (data/experiments by default), sorted.
+pub fn names(workspace: &Workspace, folder: Option<&Path>) -> Result<Vec<String>> {
+    let folder = folder.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
+    names_in(&folder)
 }
 
 /// The data set that an experiment names in its `dataset` key. An experiment is a name in `folder`
@@ -34,6 +35,17 @@ pub fn dataset(workspace: &Workspace, experiment: &str, folder: Option<&Path>) -
     };
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     dataset_key(&text).with_context(|| path.display().to_string())
+}
+
+/// The value of the last assignment `dataset=NAME`, with or without quotes, as the program reads `--set`.
+pub fn assigned_dataset<'a>(assignments: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let values = assignments.into_iter().filter_map(|assignment| {
+        let (key, value) = assignment.split_once('=')?;
+        (key.trim() == "dataset").then(|| value.trim())
+    });
+    let value = values.last()?;
+    // what is no TOML string stands for itself
+    Some(dataset_key(&format!("dataset = {value}")).unwrap_or_else(|_| value.to_owned()))
 }
 
 fn names_in(folder: &Path) -> Result<Vec<String>> {
@@ -88,6 +100,24 @@ mod tests {
                 .contains("string")
         );
         assert!(dataset_key("dataset = \n").is_err());
+    }
+
+    #[test]
+    fn the_last_assignment_of_the_dataset_counts() {
+        let assigned = |words: &str| assigned_dataset(words.split_whitespace());
+        assert_eq!(assigned("ann.epochs=2 data.dataset=x dataset"), None);
+        assert_eq!(
+            assigned("dataset=mnist ann.epochs=2").as_deref(),
+            Some("mnist")
+        );
+        assert_eq!(
+            assigned("dataset=mnist dataset=\"cifar10\"").as_deref(),
+            Some("cifar10")
+        );
+        assert_eq!(
+            assigned_dataset([" dataset = 'cifar100' "]).as_deref(),
+            Some("cifar100")
+        );
     }
 
     #[test]

@@ -19,7 +19,11 @@ pub fn experiment(workspace: &Workspace, verb: &str, run: Run) -> Result<ExitCod
     let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
     if !asks_for_help {
         let folder = folder_option(&args, "--experiments");
-        let dataset = experiment::dataset(workspace, &run.experiment, folder.as_deref())?;
+        let named = experiment::dataset(workspace, &run.experiment, folder.as_deref())?;
+        let assignments = option_values(&args, "--set");
+        let assigned =
+            experiment::assigned_dataset(assignments.iter().filter_map(|word| word.to_str()));
+        let dataset = assigned.unwrap_or(named);
         data::ensure(
             workspace,
             &dataset,
@@ -76,13 +80,19 @@ fn split_features(
 
 /// The folder that an option of the program names, the last one if it is given several times.
 fn folder_option(args: &[OsString], option: &str) -> Option<PathBuf> {
+    option_values(args, option).pop().map(PathBuf::from)
+}
+
+/// The values of an option of the program, in the order in which they are given.
+fn option_values(args: &[OsString], option: &str) -> Vec<OsString> {
     let assigned = format!("{option}=");
-    let mut found = None;
-    for (position, arg) in args.iter().enumerate() {
+    let mut found = Vec::new();
+    let mut args = args.iter();
+    while let Some(arg) = args.next() {
         if arg == option {
-            found = args.get(position + 1).map(PathBuf::from);
-        } else if let Some(folder) = arg.to_str().and_then(|text| text.strip_prefix(&assigned)) {
-            found = Some(PathBuf::from(folder));
+            found.extend(args.next().cloned());
+        } else if let Some(value) = arg.to_str().and_then(|text| text.strip_prefix(&assigned)) {
+            found.push(value.into());
         }
     }
     found
@@ -194,6 +204,22 @@ mod tests {
             Some("/y".into())
         );
         assert_eq!(data_dir(&words("--seed 3")), None);
+        assert_eq!(
+            data_dir(&words("--data-dir /x --data-dir")),
+            Some("/x".into())
+        );
+    }
+
+    #[test]
+    fn settings_are_read_in_their_order() {
+        assert_eq!(
+            option_values(
+                &words("--set a=1 --seed 3 --set=b=2 --set --set=c --set d"),
+                "--set"
+            ),
+            words("a=1 b=2 --set=c d"),
+            "what follows an option is its value"
+        );
     }
 
     #[test]

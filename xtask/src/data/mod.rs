@@ -25,11 +25,7 @@ const BUILT_IN: &str = "glyphs";
 /// The verb `fetch`: the data set in full, every checksum computed.
 pub fn fetch_verb(workspace: &Workspace, arguments: &Fetch) -> Result<()> {
     let catalogue = Catalogue::read(&workspace.path("data/checksums.toml"))?;
-    let name = match catalogue.find(&arguments.name) {
-        Some(_) => arguments.name.clone(),
-        None if arguments.name == BUILT_IN => BUILT_IN.to_owned(),
-        None => dataset_of(workspace, &catalogue, &arguments.name)?,
-    };
+    let name = dataset_of(workspace, &catalogue, arguments)?;
     if name == BUILT_IN {
         println!(
             "{}: the data set {BUILT_IN} is built in; there is nothing to download",
@@ -70,16 +66,24 @@ pub fn ensure(workspace: &Workspace, name: &str, data_dir: Option<&Path>) -> Res
     }
 }
 
-fn dataset_of(workspace: &Workspace, catalogue: &Catalogue, name: &str) -> Result<String> {
-    let experiments = experiment::names(workspace)?;
-    if !experiments.iter().any(|experiment| experiment == name) {
+/// The data set that `fetch` is asked for.
+fn dataset_of(workspace: &Workspace, catalogue: &Catalogue, arguments: &Fetch) -> Result<String> {
+    let name = &arguments.name;
+    let folder = arguments.experiments.as_deref();
+    let experiments = experiment::names(workspace, folder)?;
+    let named = if name.ends_with(".toml") || experiments.contains(name) {
+        experiment::dataset(workspace, name, folder)?
+    } else if name == BUILT_IN || catalogue.find(name).is_some() {
+        name.clone()
+    } else {
         bail!(
             "{name:?} is neither an experiment ({}) nor a data set ({})",
             experiments.join(", "),
             catalogue.names().join(", ")
         );
-    }
-    experiment::dataset(workspace, name, None)
+    };
+    let assigned = experiment::assigned_dataset(arguments.set.iter().map(String::as_str));
+    Ok(assigned.unwrap_or(named))
 }
 
 fn named<'a>(catalogue: &'a Catalogue, name: &str) -> Result<&'a DataSet> {
