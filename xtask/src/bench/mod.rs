@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 
+use crate::bench::record::Record;
 use crate::cli::Bench;
 use crate::workspace::{Workspace, succeed};
 
@@ -23,6 +24,19 @@ pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
         );
     }
     let start = SystemTime::now();
+    let machine = machine::describe(workspace, arguments.host.clone(), load);
+    let folder = workspace.path("benches/records").join(format!(
+        "{}-{}",
+        record::date(start)?,
+        machine.host
+    ));
+    let path = folder.join("estimates.json");
+    // before the benches, which take minutes
+    let old = if arguments.record {
+        Record::to_extend(&path, &machine)?
+    } else {
+        None
+    };
     let mut cargo = workspace.cargo(&["bench", "--package", "private-snn-benches"]);
     if let Some(features) = &arguments.features {
         cargo.args(["--features", features]);
@@ -36,16 +50,14 @@ pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
     }
 
     let estimates = record::estimates(&workspace.target()?.join("criterion"), start)?;
-    let machine = machine::describe(workspace, arguments.host.clone(), load);
-    let folder = workspace.path("benches/records").join(format!(
-        "{}-{}",
-        record::date(start)?,
-        machine.host
-    ));
-    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let path = folder.join("estimates.json");
     let count = estimates.len();
-    let text = serde_json::to_string_pretty(&record::Record { machine, estimates })?;
+    let mut record = Record { machine, estimates };
+    if let Some(mut old) = old {
+        old.extend(record);
+        record = old;
+    }
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let text = serde_json::to_string_pretty(&record)?;
     fs::write(&path, text + "\n").with_context(|| format!("cannot write {}", path.display()))?;
     println!("{count} estimates written to {}", path.display());
     Ok(())

@@ -1,17 +1,18 @@
 //! Criterion's estimates, gathered into one record.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::bench::machine::Machine;
 
 /// One run of the benches.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Record {
     /// Where it ran.
     pub machine: Machine,
@@ -20,12 +21,12 @@ pub struct Record {
 }
 
 /// One bench.
-#[derive(Debug, PartialEq, Serialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct Estimate {
     /// Group, function and size, as criterion prints them.
     id: String,
     /// Of all times.
-    unit: &'static str,
+    unit: String,
     median: f64,
     /// 95 % confidence interval of the median.
     median_low: f64,
@@ -34,6 +35,38 @@ pub struct Estimate {
     standard_deviation: f64,
     /// What criterion was told one iteration processes, for example `{"Elements": 4096}`.
     throughput: Value,
+}
+
+impl Record {
+    /// The record at `path`, if there is one, to which a run on `machine` may be added.
+    ///
+    /// # Errors
+    /// A record of another revision or machine, or a file that is no record.
+    pub fn to_extend(path: &Path, machine: &Machine) -> Result<Option<Self>> {
+        let text = match fs::read_to_string(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            text => text.with_context(|| path.display().to_string())?,
+        };
+        let record: Self =
+            serde_json::from_str(&text).with_context(|| path.display().to_string())?;
+        if let Some(why) = machine.disagreement(&record.machine) {
+            bail!(
+                "{} is of another run, to which nothing can be added ({why}); move it away, or name this machine \
+                 otherwise with --host",
+                path.display()
+            );
+        }
+        Ok(Some(record))
+    }
+
+    /// Adds newer estimates; those of the same id are replaced.
+    pub fn extend(&mut self, newer: Record) {
+        self.machine.raise_load(newer.machine.load);
+        self.estimates
+            .retain(|old| newer.estimates.iter().all(|new| new.id != old.id));
+        self.estimates.extend(newer.estimates);
+        self.estimates.sort_by(|a, b| a.id.cmp(&b.id));
+    }
 }
 
 /// The estimates below `folder` that were written at `since` or later: criterion keeps older ones there too.
@@ -91,7 +124,7 @@ fn estimate(benchmark: &Value, estimates: &Value) -> Result<Estimate> {
     };
     Ok(Estimate {
         id: id.to_owned(),
-        unit: "ns",
+        unit: "ns".to_owned(),
         median: number("/median/point_estimate")?,
         median_low: number("/median/confidence_interval/lower_bound")?,
         median_high: number("/median/confidence_interval/upper_bound")?,
@@ -198,6 +231,58 @@ mod tests {
                 .to_string()
                 .contains("no new estimate")
         );
+    }
+
+    fn record(revision: &str, estimates: &[(&str, f64)]) -> Record {
+        let machine = json!({
+            "host": "a", "cpu": "b", "cores": 2, "load": 0.1, "rustc": "c", "revision": revision, "dirty": false,
+            "architecture": "e",
+        });
+        let estimates = estimates.iter().map(|(id, median)| Estimate {
+            id: id.to_string(),
+            unit: "ns".into(),
+            median: *median,
+            median_low: 1.0,
+            median_high: 3.0,
+            mean: 2.0,
+            standard_deviation: 0.1,
+            throughput: json!({"Elements": 8}),
+        });
+        Record {
+            machine: serde_json::from_value(machine).unwrap(),
+            estimates: estimates.collect(),
+        }
+    }
+
+    #[test]
+    fn a_filtered_run_keeps_the_other_estimates() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("estimates.json");
+        let newer = record("r", &[("c", 5.0), ("a", 4.0)]);
+        assert!(Record::to_extend(&path, &newer.machine).unwrap().is_none());
+        let full = record("r", &[("a", 1.0), ("b", 2.0)]);
+        fs::write(&path, serde_json::to_string(&full).unwrap()).unwrap();
+
+        let other = record("x", &[]);
+        let error = Record::to_extend(&path, &other.machine)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("estimates.json") && error.contains("revision r there, x here"),
+            "{error}"
+        );
+
+        let mut old = Record::to_extend(&path, &newer.machine).unwrap().unwrap();
+        assert_eq!(old.estimates, full.estimates);
+        old.extend(newer);
+        let merged = old.estimates.iter().map(|e| (e.id.as_str(), e.median));
+        assert_eq!(
+            merged.collect::<Vec<_>>(),
+            [("a", 4.0), ("b", 2.0), ("c", 5.0)]
+        );
+
+        fs::write(&path, "{}").unwrap();
+        assert!(Record::to_extend(&path, &full.machine).is_err());
     }
 
     #[test]
