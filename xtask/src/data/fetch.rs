@@ -96,7 +96,16 @@ fn complete(name: &str, set: &DataSet, folder: &Path) -> Result<bool> {
         return Ok(false);
     }
     verify(set, folder).with_context(|| damaged(name, folder))?;
-    println!("{name}: {} is complete", folder.display());
+    let taken = set
+        .downloads
+        .iter()
+        .any(|source| unpacked(set, folder, source.file_name()).is_some());
+    let remark = if taken {
+        " (unpacked files have no checksum here; the program checks them when it reads them)"
+    } else {
+        ""
+    };
+    println!("{name}: {} is complete{remark}", folder.display());
     Ok(true)
 }
 
