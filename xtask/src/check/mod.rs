@@ -64,12 +64,12 @@ pub fn run(workspace: &Workspace, fast: bool) -> Result<ExitCode> {
         if let Err(error) = result {
             println!("== {}: FAILED after {seconds:.1} s", step.name);
             eprintln!("error: {}: {error:#}", step.name);
-            println!("check: {passed} passed, 1 failed");
+            println!("{passed} passed, 1 failed");
             return Ok(ExitCode::FAILURE);
         }
         println!("== {}: passed in {seconds:.1} s", step.name);
     }
-    println!("check: {} passed, 0 failed", steps.len());
+    println!("{} passed, 0 failed", steps.len());
     Ok(ExitCode::SUCCESS)
 }
 
