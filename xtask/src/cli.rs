@@ -10,9 +10,13 @@ use clap::{Args, Parser, Subcommand};
 #[command(
     name = "cargo xtask",
     bin_name = "cargo xtask",
-    about = "The verbs of private-snn",
-    after_help = "Experiments live in data/experiments, one file each; `cargo xtask list` shows them.\n\
-                  Start with: cargo xtask reproduce glyphs"
+    about = "private-snn from the command line: run experiments, fetch their data, check the code",
+    subcommand_value_name = "VERB",
+    subcommand_help_heading = "Verbs",
+    after_help = "Start with: cargo xtask reproduce glyphs\n\
+                  Experiments live in data/experiments, one file each; `cargo xtask list` shows them.\n\
+                  A stage first runs those before it, unless their results are there.\n\
+                  `cargo xtask VERB --help` shows the arguments of a verb."
 )]
 pub struct Cli {
     /// The verb.
@@ -25,29 +29,29 @@ pub struct Cli {
 pub enum Verb {
     /// Run every stage of an experiment and write its report
     Reproduce(Run),
-    /// Stage 0: train the source network
+    /// Train the source network (stage 0)
     Train(Run),
-    /// Stage 1: make synthetic images from the network alone
+    /// Make synthetic images from the network alone (stage 1)
     Synth(Run),
-    /// Stage 2: convert the network to a spiking one
+    /// Convert the network to a spiking one (stage 2)
     Convert(Run),
-    /// Stage 3: train the spiking network on the synthetic images
+    /// Train the spiking network on the synthetic images (stage 3)
     Encrypt(Run),
-    /// Stage 4: attack the released networks and measure what leaks
+    /// Attack the networks and measure what leaks (stage 4)
     Attack(Run),
-    /// Write the report of an experiment, or the tables and figures generated from records
+    /// Write the report of an experiment; without one, the tables and figures of the README
     Report(Plain),
-    /// List the experiments: data needed, time, what is already computed
+    /// List the experiments: the data they need, the time they take, what is computed already
     List(Plain),
-    /// Download a data set, check it and unpack it
+    /// Download the data set of an experiment, check it and unpack it
     Fetch(Fetch),
-    /// Everything that must pass before a change lands, cheapest first (CI runs this)
+    /// Run everything that must pass before a change lands, cheapest first (CI runs this)
     Check {
         /// Stop before the tests: format, the tree's own rules, clippy
         #[arg(long)]
         fast: bool,
     },
-    /// Run the benches
+    /// Time the kernels and whole networks
     Bench(Bench),
 }
 
@@ -140,7 +144,7 @@ pub struct Fetch {
 /// Arguments of `bench`.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// Write the estimates to benches/records/DATE-HOST/
+    /// Write the estimates to benches/records/DATE-HOST/, merged with those of the same day, machine and revision
     #[arg(long)]
     pub record: bool,
     /// Name of the machine in the record [default: the host's name]
