@@ -3,7 +3,6 @@
 use ann::Ann;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
-use snn_core::Layer;
 
 use crate::{Error, Result};
 
@@ -37,16 +36,9 @@ pub fn weight_change_by_layer(before: &Ann, after: &Ann) -> Result<Vec<LayerChan
             ),
         ));
     }
-    let (mut convolutions, mut linears) = (0, 0);
     let mut changes = Vec::new();
     for layer in before.topology().weighted() {
-        let name = if matches!(before.topology().layers()[layer], Layer::Conv2d { .. }) {
-            convolutions += 1;
-            format!("conv{convolutions}")
-        } else {
-            linears += 1;
-            format!("linear{linears}")
-        };
+        let name = before.topology().layer_name(layer);
         let a = values(before.parameters().weight(layer)?)?;
         let b = values(after.parameters().weight(layer)?)?;
         let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();

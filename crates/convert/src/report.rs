@@ -9,7 +9,7 @@ use snn_core::evaluate::argmax;
 use snn_core::network::{self, Batch, State};
 use snn_core::progress::{self, Watch};
 use snn_core::rng::Seed;
-use snn_core::{Layer, SpikingNetwork, Topology};
+use snn_core::{SpikingNetwork, Topology};
 
 use crate::draft::Unit;
 use crate::{Error, Result};
@@ -160,13 +160,13 @@ pub(crate) fn thresholds_only(network: &SpikingNetwork) -> Result<ConversionRepo
     let shapes = topology.shapes();
     let units = spike_values(network)?;
     let mut layers = Vec::new();
-    for (index, name) in names(topology) {
+    for index in topology.activations() {
         let thresholds: Vec<f32> = network.thresholds()[&index].to_vec1()?;
         let thresholds: Vec<f64> = thresholds.into_iter().map(f64::from).collect();
         let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
         layers.push(LayerReport {
             layer: index,
-            name,
+            name: topology.layer_name(index),
             neurons: shapes[index].iter().product(),
             threshold_min: thresholds.iter().copied().fold(f64::INFINITY, f64::min),
             threshold_mean: mean(&thresholds),
@@ -184,27 +184,6 @@ pub(crate) fn thresholds_only(network: &SpikingNetwork) -> Result<ConversionRepo
         agreement: None,
         layers,
     })
-}
-
-/// The populations by index, named after their weighted layer.
-fn names(topology: &Topology) -> Vec<(usize, String)> {
-    let (mut convolutions, mut linears, mut name) = (0, 0, String::new());
-    let mut named = Vec::new();
-    for (index, layer) in topology.layers().iter().enumerate() {
-        match layer {
-            Layer::Conv2d { .. } => {
-                convolutions += 1;
-                name = format!("conv{convolutions}");
-            }
-            Layer::Linear { .. } => {
-                linears += 1;
-                name = format!("linear{linears}");
-            }
-            Layer::Activation { .. } => named.push((index, name.clone())),
-            _ => {}
-        }
-    }
-    named
 }
 
 /// What one spike of each population stands for, from the thresholds alone: the threshold times the unit of the

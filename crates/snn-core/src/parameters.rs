@@ -15,23 +15,19 @@ impl Parameters {
     /// Takes exactly the tensors that the topology names.
     ///
     /// # Errors
-    /// A tensor missing, superfluous, of another shape or type, or with a value that is not finite; the message names
-    /// the layer.
+    /// A tensor missing, superfluous, of another shape or type, with a value that is not finite, or a variance below 0;
+    /// the message names the layer, if there is one.
     pub fn new(topology: &Topology, tensors: BTreeMap<String, Tensor>) -> Result<Self> {
         let expected = topology.tensor_shapes();
         let layer_error = |name: &str, message: String| {
-            let index = name
-                .split('.')
-                .next()
-                .and_then(|i| i.parse::<usize>().ok())
-                .unwrap_or(0);
-            Error::Layer {
-                index,
-                kind: topology
-                    .layers()
-                    .get(index)
-                    .map_or("unknown", |layer| layer.kind()),
-                message,
+            let index = name.split('.').next().and_then(|i| i.parse().ok());
+            match index.and_then(|i: usize| Some((i, topology.layers().get(i)?))) {
+                Some((index, layer)) => Error::Layer {
+                    index,
+                    kind: layer.kind(),
+                    message,
+                },
+                None => Error::argument("parameters", message),
             }
         };
         for (name, shape) in &expected {
@@ -53,6 +49,15 @@ impl Parameters {
                     name,
                     format!("tensor `{name}` holds a value that is not finite"),
                 ));
+            }
+            if name.ends_with(".running_var") {
+                let least = tensor.min_all()?.to_scalar::<f32>()?;
+                if least < 0.0 {
+                    return Err(layer_error(
+                        name,
+                        format!("tensor `{name}` holds the negative variance {least}"),
+                    ));
+                }
             }
         }
         if tensors.len() != expected.len() {
@@ -162,7 +167,10 @@ impl Parameters {
 }
 
 /// Whether all numbers of an f32 tensor are finite.
-pub(crate) fn is_finite(tensor: &Tensor) -> Result<bool> {
+///
+/// # Errors
+/// A tensor of another type.
+pub fn is_finite(tensor: &Tensor) -> Result<bool> {
     // a NaN or an infinity times zero is a NaN, which the sum keeps
     let residue = (tensor.detach() * 0.0)?.sum_all()?.to_scalar::<f32>()?;
     Ok(residue == 0.0)

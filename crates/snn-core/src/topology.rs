@@ -1,13 +1,13 @@
 //! The layer list of a network, shared by the source network and the spiking one and stored with the weights.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Error, Result};
 
 /// One layer. In the source network an [`Layer::Activation`] is its function; in the spiking network it is a
 /// population of neurons.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case")]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum Layer {
     /// Cross-correlation with a square kernel: `[C, H, W]` to `[O, H', W']`, `H' = (H + 2 padding - kernel) / stride + 1`.
@@ -38,7 +38,7 @@ pub enum Layer {
     BatchNorm {
         /// Channels.
         channels: usize,
-        /// Added to the variance.
+        /// Added to the variance; positive.
         epsilon: f64,
     },
     /// The non-linearity.
@@ -57,6 +57,7 @@ pub enum Layer {
         kernel: usize,
     },
     /// `[C, H, W]` to `[C * H * W]`.
+    #[serde(deserialize_with = "no_fields")]
     Flatten,
     /// Random silencing during training; the identity otherwise.
     Dropout {
@@ -74,6 +75,27 @@ pub enum ActivationFunction {
     Relu,
     /// `x * sigmoid(x)`; conversion refuses it.
     Silu,
+}
+
+/// Refuses the unknown fields that serde lets pass beside a unit variant.
+fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<(), D::Error> {
+    #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct NoFields {}
+    NoFields::deserialize(deserializer).map(|_| ())
+}
+
+/// Most numbers in a tensor or an activation: beyond any network that could be run, and so far from overflow that a
+/// batch, the steps and the bytes of a number fit on top.
+const MAX_NUMBERS: usize = usize::MAX >> 24;
+
+/// Number of entries of a shape, unless there are too many.
+fn count(shape: &[usize]) -> std::result::Result<usize, String> {
+    shape
+        .iter()
+        .try_fold(1usize, |product, &side| product.checked_mul(side))
+        .filter(|&product| product <= MAX_NUMBERS)
+        .ok_or_else(|| format!("{shape:?} is more than {MAX_NUMBERS} numbers"))
 }
 
 impl Layer {
@@ -152,14 +174,22 @@ impl Layer {
                 if kernel == 0 || stride == 0 || out_channels == 0 {
                     return Err("kernel, stride and out_channels must be at least 1".into());
                 }
-                if h + 2 * padding < kernel || w + 2 * padding < kernel {
-                    return Err(format!(
-                        "kernel {kernel} does not fit into {h}x{w} with padding {padding}"
-                    ));
-                }
-                let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
-                Ok(vec![out_channels, side(h), side(w)])
+                let side = |n: usize| {
+                    padding
+                        .checked_mul(2)
+                        .and_then(|both| both.checked_add(n)?.checked_sub(kernel))
+                        .map(|last| last / stride + 1)
+                        .ok_or_else(|| {
+                            format!(
+                                "kernel {kernel} does not fit into {h}x{w} with padding {padding}"
+                            )
+                        })
+                };
+                Ok(vec![out_channels, side(h)?, side(w)?])
             }
+            Layer::Linear {
+                out_features: 0, ..
+            } => Err("out_features must be at least 1".into()),
             Layer::Linear {
                 in_features,
                 out_features,
@@ -168,6 +198,9 @@ impl Layer {
                 [features] if features == in_features => Ok(vec![out_features]),
                 _ => Err(format!("needs an input [{in_features}], got {input:?}")),
             },
+            Layer::BatchNorm { epsilon, .. } if !(epsilon.is_finite() && epsilon > 0.0) => {
+                Err(format!("epsilon must be positive, got {epsilon}"))
+            }
             Layer::BatchNorm { channels, .. } => match input.first() {
                 Some(&c) if c == channels => Ok(input.to_vec()),
                 _ => Err(format!("needs {channels} channels, got {input:?}")),
@@ -179,7 +212,7 @@ impl Layer {
                 }
                 Ok(vec![c, h / kernel, w / kernel])
             }
-            Layer::Flatten => Ok(vec![input.iter().product()]),
+            Layer::Flatten => Ok(vec![count(input)?]),
             Layer::Dropout { probability } => {
                 if !(0.0..1.0).contains(&probability) {
                     return Err(format!("probability must be in [0, 1), got {probability}"));
@@ -202,6 +235,7 @@ pub struct Topology {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawTopology {
     name: String,
     input: [usize; 3],
@@ -220,8 +254,8 @@ impl Topology {
     /// Checks the layers against one another.
     ///
     /// # Errors
-    /// The first layer that does not fit its input, by index and kind; a network without weights; a last layer that is
-    /// not linear.
+    /// The first layer that does not fit its input, has a setting outside its domain or is too large to be counted, by
+    /// index and kind; a last layer that is not linear.
     pub fn new(name: impl Into<String>, input: [usize; 3], layers: Vec<Layer>) -> Result<Self> {
         let topology = Self {
             name: name.into(),
@@ -234,7 +268,8 @@ impl Topology {
                 format!("a side of {input:?} is zero"),
             ));
         }
-        topology.try_shapes()?;
+        count(&input).map_err(|message| Error::argument("input", message))?;
+        topology.check_sizes(&topology.try_shapes()?)?;
         match topology.layers.last() {
             Some(Layer::Linear { .. }) => Ok(topology),
             _ => Err(Error::argument(
@@ -284,6 +319,58 @@ impl Topology {
             shapes.push(shape.clone());
         }
         Ok(shapes)
+    }
+
+    /// Checks that [`Topology::macs`], [`Topology::parameter_count`] and [`Topology::neuron_count`] do not overflow.
+    fn check_sizes(&self, shapes: &[Vec<usize>]) -> Result<()> {
+        let (mut macs, mut numbers) = (0u64, 0usize);
+        for (index, (layer, shape)) in self.layers.iter().zip(shapes).enumerate() {
+            let fail = |message: String| Error::Layer {
+                index,
+                kind: layer.kind(),
+                message,
+            };
+            let mut weights = 0;
+            for (name, shape) in layer.tensors() {
+                let entries = count(&shape).map_err(|m| fail(format!("{name} {m}")))?;
+                if name == "weight" {
+                    weights = entries;
+                }
+                numbers = numbers.saturating_add(entries);
+            }
+            let units = count(shape).map_err(|m| fail(format!("output {m}")))?;
+            numbers = numbers.saturating_add(units);
+            // each weight acts once at each place of a channel
+            let places = (units / shape[0]) as u64;
+            let total = (weights as u64)
+                .checked_mul(places)
+                .and_then(|product| macs.checked_add(product));
+            macs = total
+                .filter(|_| numbers < usize::MAX)
+                .ok_or_else(|| fail("the network is too large to be counted".into()))?;
+        }
+        Ok(())
+    }
+
+    /// The name by which reports call layer `index`: that of the weighted layer which feeds it or which it is, such as
+    /// `conv1`, `conv2`, `linear1`, each kind counted from 1; `input` before the first of them.
+    pub fn layer_name(&self, index: usize) -> String {
+        let (mut convolutions, mut linears) = (0, 0);
+        let mut name = "input".to_string();
+        for layer in self.layers.iter().take(index.saturating_add(1)) {
+            match layer {
+                Layer::Conv2d { .. } => {
+                    convolutions += 1;
+                    name = format!("conv{convolutions}");
+                }
+                Layer::Linear { .. } => {
+                    linears += 1;
+                    name = format!("linear{linears}");
+                }
+                _ => {}
+            }
+        }
+        name
     }
 
     /// Multiply-accumulates per image of each layer; zero for layers without weights.

@@ -8,7 +8,7 @@ use snn_core::encode::Encoder;
 use snn_core::energy::{self, Energy};
 use snn_core::evaluate::{EvaluateOptions, evaluate as run};
 use snn_core::progress::Watch;
-use snn_core::{Layer, SpikingNetwork, Topology};
+use snn_core::{SpikingNetwork, Topology};
 
 use super::{Context, convert, finite, synth, train};
 use crate::data::Data;
@@ -173,7 +173,7 @@ fn table(accuracy_by_t: &[(usize, f64)], images: usize) -> Vec<WindowAccuracy> {
 
 fn energy_figures(topology: &Topology, energy: &Energy) -> Value {
     let layers = |values: &[(usize, f64)], key: &str| -> Value {
-        values.iter().map(|&(layer, value)| json!({"layer": layer, "name": layer_name(topology, layer), key: finite(value)})).collect()
+        values.iter().map(|&(layer, value)| json!({"layer": layer, "name": topology.layer_name(layer), key: finite(value)})).collect()
     };
     json!({
         "ann_picojoule": finite(energy.ann_picojoule),
@@ -185,26 +185,6 @@ fn energy_figures(topology: &Topology, energy: &Energy) -> Value {
         "spikes_by_layer": layers(&energy.spikes_by_layer, "spikes"),
         "events_by_layer": layers(&energy.events_by_layer, "events"),
     })
-}
-
-/// The name of the weighted layer that feeds (or is) layer `index`: `conv3`, `linear1`.
-fn layer_name(topology: &Topology, index: usize) -> String {
-    let (mut convolutions, mut linears) = (0, 0);
-    let mut name = "input".to_string();
-    for layer in &topology.layers()[..=index] {
-        match layer {
-            Layer::Conv2d { .. } => {
-                convolutions += 1;
-                name = format!("conv{convolutions}");
-            }
-            Layer::Linear { .. } => {
-                linears += 1;
-                name = format!("linear{linears}");
-            }
-            _ => {}
-        }
-    }
-    name
 }
 
 /// Share of rows whose largest entries are at the same place.

@@ -54,6 +54,10 @@ fn parameters(topology: &Topology) -> Parameters {
             let tensor = seed
                 .normal(&shape, 0.05, 0.3, &Device::Cpu)
                 .expect("normal numbers");
+            let tensor = match name.ends_with("running_var") {
+                true => tensor.abs().expect("variances"),
+                false => tensor,
+            };
             (name, tensor)
         })
         .collect();
