@@ -18,17 +18,26 @@ pub enum Tolerance {
 
 impl Tolerance {
     /// The greatest distance allowed, where `magnitude` is the largest expected one.
+    ///
+    /// # Panics
+    /// If the bound is not finite, such as with `n` 0: nothing could exceed it.
+    #[track_caller]
     pub fn bound(self, magnitude: f64) -> f64 {
-        match self {
+        let bound = match self {
             Self::Exact => 0.0,
             Self::Rounding(n) => n * magnitude / f64::from(1 << 24),
-            Self::Statistical { n, sigma } => 5.0 * sigma / (n as f64).sqrt(),
-        }
+            Self::Statistical { n, sigma } => {
+                assert!(n > 0, "{self:?} is a mean of no draw");
+                5.0 * sigma / (n as f64).sqrt()
+            }
+        };
+        assert!(bound.is_finite(), "{self:?} bounds nothing: {bound}");
+        bound
     }
 }
 
 /// Asserts that two tensors have one shape and are within the tolerance of one another everywhere. A NaN is within no
-/// tolerance.
+/// tolerance, and neither NaN nor infinity can be expected.
 ///
 /// # Panics
 /// If not, with `what` and the worst place.
@@ -36,6 +45,9 @@ impl Tolerance {
 pub fn assert_close(actual: &Tensor, expected: &Tensor, tolerance: Tolerance, what: &str) {
     assert_eq!(actual.dims(), expected.dims(), "{what}: shapes");
     let (a, e) = (numbers(actual), numbers(expected));
+    if let Some(place) = e.iter().position(|x| !x.is_finite()) {
+        panic!("{what}: {} at {place} cannot be expected", e[place]);
+    }
     let magnitude = e.iter().fold(0f64, |m, x| m.max(x.abs()));
     let bound = tolerance.bound(magnitude);
     let distance = |i: usize| {
@@ -116,5 +128,34 @@ mod tests {
     fn not_a_number() {
         let tolerance = Tolerance::Statistical { n: 1, sigma: 1e9 };
         assert_close(&tensor(&[f32::NAN]), &tensor(&[2.0]), tolerance, "nan");
+    }
+
+    #[test]
+    #[should_panic(expected = "inf at 1 cannot be expected")]
+    fn infinity_expected() {
+        assert_close(
+            &tensor(&[5.0, f32::INFINITY]),
+            &tensor(&[1.0, f32::INFINITY]),
+            Tolerance::Rounding(2.0),
+            "infinite",
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "inf instead of 2")]
+    fn infinity_found() {
+        assert_close(
+            &tensor(&[f32::INFINITY]),
+            &tensor(&[2.0]),
+            Tolerance::Rounding(2.0),
+            "infinite",
+        );
+    }
+
+    #[test]
+    #[should_panic(expected = "a mean of no draw")]
+    fn no_draw() {
+        let tolerance = Tolerance::Statistical { n: 0, sigma: 1.0 };
+        assert_close(&tensor(&[7.0]), &tensor(&[2.0]), tolerance, "no draw");
     }
 }
