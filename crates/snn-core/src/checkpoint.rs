@@ -101,7 +101,8 @@ pub fn load<D: DeserializeOwned>(
         )
     })?;
     SafeTensors::deserialize(&bytes).map_err(broken)?;
-    let tensors = candle_core::safetensors::load_buffer(&bytes, device)?;
+    let tensors = candle_core::safetensors::load_buffer(&bytes, device)
+        .map_err(|e| fault(path, format!("has a tensor that cannot be taken: {e}")))?;
     Ok((tensors.into_iter().collect(), description))
 }
 

@@ -195,8 +195,12 @@ fn check_labels(labels: &Tensor, samples: usize, classes: usize) -> Result<Vec<u
     }
 }
 
-fn check_range(images: &Tensor, start: usize) -> Result<()> {
-    let pixels = (images.elem_count() / images.dim(0)?).max(1);
+/// Checks that f32 `images` `[N, C, H, W]` lie in [-1, 1]; the first of them is number `start` in the message.
+///
+/// # Errors
+/// A value outside, or NaN, with its image.
+pub fn check_range(images: &Tensor, start: usize) -> Result<()> {
+    let pixels = (images.elem_count() / images.dim(0)?.max(1)).max(1);
     let values: Vec<f32> = images.flatten_all()?.to_vec1()?;
     match values.iter().position(|v| v.is_nan() || v.abs() > 1.0) {
         Some(i) => Err(Error::argument(

@@ -242,7 +242,7 @@ impl SpikingNetwork {
     /// straight-through estimator).
     ///
     /// # Errors
-    /// Images of another shape than the topology's or with values that are not finite, no images, no steps.
+    /// Images of another shape than the topology's, another type than f32 or with values that are not finite, no images, no steps.
     pub fn advance(
         &self,
         batch: Batch,
@@ -251,12 +251,15 @@ impl SpikingNetwork {
         state: &State,
     ) -> Result<(Stretch, State)> {
         let [c, h, w] = self.topology.input();
+        let dtype = batch.images.dtype();
         let n = match *batch.images.dims() {
-            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => n,
+            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] && dtype == DType::F32 => n,
             ref dims => {
                 return Err(Error::argument(
                     "images",
-                    format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}"),
+                    format!(
+                        "needs f32 [N, {c}, {h}, {w}] with N at least 1, got {dtype:?} {dims:?}"
+                    ),
                 ));
             }
         };

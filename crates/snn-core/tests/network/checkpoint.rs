@@ -73,6 +73,9 @@ fn an_old_file_survives_until_the_new_one_is_whole() {
         .save(&path)
         .expect("saved");
     let before = fs::read(&path).expect("bytes");
+    // a second name of the old file: were it written over in place, its bytes would change too
+    let kept = folder.path("kept.safetensors");
+    fs::hard_link(&path, &kept).expect("a second name");
     network(SpikingSettings {
         readout_scale: 2.0,
         ..SpikingSettings::default()
@@ -80,6 +83,7 @@ fn an_old_file_survives_until_the_new_one_is_whole() {
     .save(&path)
     .expect("saved over");
     assert_ne!(fs::read(&path).expect("bytes"), before);
+    assert_eq!(fs::read(&kept).expect("bytes"), before);
     SpikingNetwork::load(&path, &Device::Cpu).expect("loaded");
 }
 
@@ -174,7 +178,11 @@ fn bad_tensors_name_file_and_layer() {
         ),
         (
             changed(&path, |t| drop(t.insert("9.weight".into(), tensor(&[1.0])))),
-            "tensor `9.weight` does not belong to the topology",
+            "parameters: tensor `9.weight` does not belong to the topology",
+        ),
+        (
+            changed(&path, |t| drop(t.insert("foo".into(), tensor(&[1.0])))),
+            "parameters: tensor `foo` does not belong to the topology",
         ),
     ];
     for (message, expected) in cases {
