@@ -1,6 +1,8 @@
 //! Inference over many images.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
+use snn_core::evaluate::check_range;
+use snn_core::parameters::is_finite;
 use snn_core::progress::{self, Watch};
 
 use crate::augment::normalise;
@@ -9,7 +11,8 @@ use crate::{Ann, Error, Mode, Result, loss};
 /// Class scores `[N, K]` on the CPU of `images` `[N, C, H, W]`, u8 or f32 in [-1, 1], `batch` at a time. No gradient.
 ///
 /// # Errors
-/// No images, images of another shape than the network's input, a batch of 0.
+/// No images, images of another shape than the network's input or outside [-1, 1], a batch of 0; a score that is not
+/// finite.
 pub fn logits(ann: &Ann, images: &Tensor, batch: usize) -> Result<Tensor> {
     watched(ann, images, batch, "image", &mut progress::silent)
 }
@@ -42,11 +45,22 @@ pub(crate) fn watched(
     let mut rows = Vec::with_capacity(n.div_ceil(batch));
     for start in (0..n).step_by(batch) {
         let part = images.narrow(0, start, batch.min(n - start))?;
+        if part.dtype() == DType::F32 {
+            check_range(&part, start)?;
+        }
         let input = normalise(&part)?.to_device(&device)?;
-        rows.push(
-            ann.forward(&input, Mode::Inference)?
-                .to_device(&Device::Cpu)?,
-        );
+        let scores = ann
+            .forward(&input, Mode::Inference)?
+            .to_device(&Device::Cpu)?;
+        if !is_finite(&scores)? {
+            return Err(Error::argument(
+                "network",
+                format!(
+                    "gives images {start}.. a score that is not finite; its weights or running statistics are too large"
+                ),
+            ));
+        }
+        rows.push(scores);
         progress::report(watch, unit, (start + batch).min(n) as u64, n as u64, "")?;
     }
     Ok(Tensor::cat(&rows, 0)?)

@@ -5,6 +5,8 @@ use candle_nn::ops::{log_softmax, softmax};
 
 use crate::{Error, Result};
 
+pub use snn_core::evaluate::argmax;
+
 /// Cross-entropy with distributions as targets: `- mean over n of sum over k of target[n, k] * log softmax(logits[n])[k]`.
 /// `logits` and `target` `[N, K]`.
 pub fn soft_cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
@@ -105,12 +107,4 @@ pub fn correct(logits: &Tensor, labels: &Tensor) -> Result<usize> {
         .zip(labels)
         .filter(|(row, label)| argmax(row) == Some(*label as usize))
         .count())
-}
-
-/// Position of the largest entry, the first of equals; `None` for an empty row or one with NaN.
-pub fn argmax(row: &[f32]) -> Option<usize> {
-    if row.iter().any(|v| v.is_nan()) {
-        return None;
-    }
-    (0..row.len()).reduce(|best, i| if row[i] > row[best] { i } else { best })
 }

@@ -2,9 +2,10 @@
 
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 use snn_core::checkpoint;
+use snn_core::parameters::is_finite;
 
 use crate::{Error, Result};
 
@@ -33,6 +34,9 @@ struct Description {
 
 const FORMAT: &str = "synthetic-set/1";
 
+/// How far the sum of a target may be from 1: some hundred classes, each with the rounding of an f32, and to spare.
+const SUM_TOLERANCE: f64 = 1e-4;
+
 impl SyntheticSet {
     /// Number of images.
     pub fn len(&self) -> usize {
@@ -44,7 +48,11 @@ impl SyntheticSet {
         self.len() == 0
     }
 
-    /// Checks that the parts belong together: as many rows everywhere, as many classes, finite values, images in [-1, 1].
+    /// Checks that the parts belong together: as many rows everywhere, as many classes, finite values, images in
+    /// [-1, 1], targets that are distributions, class numbers below K.
+    ///
+    /// # Errors
+    /// Whatever does not hold, with the part and the row.
     pub fn check(&self) -> Result<()> {
         let n = self.len();
         let fits = self.images.rank() == 4
@@ -65,23 +73,47 @@ impl SyntheticSet {
                 ),
             ));
         }
-        let finite = |name: &'static str, tensor: &Tensor| -> Result<()> {
-            // zero times NaN or infinity is NaN, which no sum hides
-            let residue = (tensor * 0.0)?.sum_all()?.to_scalar::<f32>()?;
-            if residue != 0.0 {
+        for (name, tensor, dtype) in [
+            ("images", &self.images, DType::F32),
+            ("soft targets", &self.soft_targets, DType::F32),
+            ("logits", &self.logits, DType::F32),
+            ("classes", &self.classes, DType::U32),
+        ] {
+            if tensor.dtype() != dtype {
+                let message = format!("must be {dtype:?}, got {:?}", tensor.dtype());
+                return Err(Error::argument(name, message));
+            }
+            if dtype == DType::F32 && !is_finite(tensor)? {
                 return Err(Error::argument(name, "holds a value that is not finite"));
             }
-            Ok(())
-        };
-        finite("images", &self.images)?;
-        finite("soft targets", &self.soft_targets)?;
-        finite("logits", &self.logits)?;
+        }
         let largest = self.images.abs()?.max_all()?.to_scalar::<f32>()?;
         if largest > 1.0 {
             return Err(Error::argument(
                 "images",
                 format!("must lie in [-1, 1], found {largest}"),
             ));
+        }
+        self.check_targets()
+    }
+
+    /// Targets that are distributions up to the rounding of f32, and classes that there are.
+    fn check_targets(&self) -> Result<()> {
+        let targets: Vec<Vec<f32>> = self.soft_targets.to_vec2()?;
+        for (row, target) in targets.iter().enumerate() {
+            let sum: f64 = target.iter().copied().map(f64::from).sum();
+            if target.iter().any(|&share| share < 0.0) || (sum - 1.0).abs() > SUM_TOLERANCE {
+                let message = format!(
+                    "row {row} is not a distribution: its sum is {sum}, or a share is negative"
+                );
+                return Err(Error::argument("soft targets", message));
+            }
+        }
+        let count = self.soft_targets.dims()[1];
+        let classes: Vec<u32> = self.classes.to_vec1()?;
+        if let Some(row) = classes.iter().position(|&class| class as usize >= count) {
+            let message = format!("class {} of image {row} is not below {count}", classes[row]);
+            return Err(Error::argument("classes", message));
         }
         Ok(())
     }
@@ -160,5 +192,65 @@ impl SyntheticSet {
         set.check()
             .map_err(|e| checkpoint::fault(path, e.to_string()))?;
         Ok(set)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tensor(values: &[f32], shape: &[usize]) -> Tensor {
+        Tensor::from_slice(values, shape, &Device::Cpu).expect("a tensor")
+    }
+
+    fn set() -> SyntheticSet {
+        SyntheticSet {
+            images: tensor(&[-1.0, 0.5, 0.0, 1.0], &[2, 1, 1, 2]),
+            soft_targets: tensor(&[0.25, 0.75, 0.0, 0.3, 0.3, 0.4], &[2, 3]),
+            logits: tensor(&[1.0, -2.0, 3.0, 4.0, 5.0, 6.0], &[2, 3]),
+            classes: Tensor::new(&[0u32, 2], &Device::Cpu).expect("classes"),
+            seed: 3,
+        }
+    }
+
+    #[test]
+    fn what_is_no_synthetic_set_is_refused() {
+        set().check().expect("a synthetic set");
+        type Change = fn(&mut SyntheticSet);
+        let cases: [(&str, Change); 9] = [
+            ("soft targets: row 1", |s| {
+                s.soft_targets = tensor(&[0.25, 0.75, 0.0, 0.3, 0.3, 0.41], &[2, 3]);
+            }),
+            ("soft targets: row 0", |s| {
+                s.soft_targets = tensor(&[-0.25, 0.75, 0.5, 0.3, 0.3, 0.4], &[2, 3]);
+            }),
+            ("soft targets: holds", |s| {
+                s.soft_targets = tensor(&[f32::NAN, 0.75, 0.5, 0.3, 0.3, 0.4], &[2, 3]);
+            }),
+            ("logits: holds", |s| {
+                s.logits = tensor(&[f32::INFINITY, 0.0, 0.0, 0.0, 0.0, 0.0], &[2, 3]);
+            }),
+            ("logits: must be F32, got F64", |s| {
+                s.logits = s.logits.to_dtype(DType::F64).expect("cast");
+            }),
+            ("images: must lie in [-1, 1], found 1.5", |s| {
+                s.images = tensor(&[-1.5, 0.5, 0.0, 1.0], &[2, 1, 1, 2]);
+            }),
+            ("classes: class 3 of image 1 is not below 3", |s| {
+                s.classes = Tensor::new(&[0u32, 3], &Device::Cpu).expect("classes");
+            }),
+            ("classes: must be U32, got I64", |s| {
+                s.classes = Tensor::new(&[0i64, 1], &Device::Cpu).expect("classes");
+            }),
+            ("do not belong together", |s| {
+                s.classes = Tensor::new(&[0u32], &Device::Cpu).expect("classes");
+            }),
+        ];
+        for (expected, change) in cases {
+            let mut set = set();
+            change(&mut set);
+            let message = set.check().expect_err(expected).to_string();
+            assert!(message.contains(expected), "{message}");
+        }
     }
 }

@@ -63,7 +63,8 @@ pub struct VggConfig {
     /// Batch norm after each convolution.
     #[serde(default)]
     pub batch_norm: bool,
-    /// Dropout after each convolution that no pool follows.
+    /// Dropout after each convolution that no pool follows. Where it is not given it is 0, which suits batch norm; the
+    /// paper's, and that of [`VggConfig::paper`], is 0.2.
     #[serde(default)]
     pub conv_dropout: f64,
     /// Dropout after the hidden layer.

@@ -364,11 +364,40 @@ fn logits_do_not_depend_on_the_batch() {
             .to_vec2::<f32>()
             .expect("rows")
     };
-    let (one, all) = (rows(1), rows(64));
-    for (a, b) in one.iter().flatten().zip(all.iter().flatten()) {
-        assert!((a - b).abs() < 1e-5);
+    let bits = |batch| -> Vec<u32> {
+        rows(batch)
+            .into_iter()
+            .flatten()
+            .map(f32::to_bits)
+            .collect()
+    };
+    let all = bits(64);
+    for batch in [1, 7] {
+        assert_eq!(bits(batch), all, "batches of {batch}");
     }
     assert!(logits(&ann, &images, 0).is_err());
+    for bad in [1.5, f64::NAN] {
+        let normalised = ann::augment::normalise(&images).expect("normalised");
+        // only the last image is bad
+        let last = (normalised.narrow(0, 19, 1))
+            .and_then(|image| (image * 0.0)? + bad)
+            .expect("an image");
+        let bad = Tensor::cat(&[&normalised.narrow(0, 0, 19).expect("a part"), &last], 0);
+        let error = logits(&ann, &bad.expect("images"), 8).expect_err("not an image");
+        let message = error.to_string();
+        assert!(
+            message.contains("must lie in [-1, 1], image 19"),
+            "{message}"
+        );
+    }
+    // finite weights whose products are not
+    let mut tensors = ann.parameters().tensors().clone();
+    for tensor in tensors.values_mut() {
+        *tensor = Tensor::full(1e38f32, tensor.dims(), &Device::Cpu).expect("a tensor");
+    }
+    let parameters = Parameters::new(ann.topology(), tensors).expect("finite weights");
+    let error = logits(&Ann::new(topology(0.2), parameters), &images, 8).expect_err("overflow");
+    assert!(error.to_string().contains("not finite"), "{error}");
     assert!(
         evaluate(
             &ann,
@@ -411,10 +440,33 @@ fn bad_input_is_refused() {
     );
     refused(&one.0, &one.1, "batch norm needs at least 2 images");
 
+    // bad validation data is found before the first step
+    let refused = |validation: (&Tensor, &Tensor), expected: &str| {
+        let mut trainer = fresh();
+        let mut watch = |_: &Progress| panic!("a step was made");
+        let error = trainer
+            .epoch(&images, &labels, Some(validation), &mut watch)
+            .expect_err("refused")
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+        // nothing has happened yet
+        trainer
+            .epoch(&images, &labels, None, &mut silent)
+            .expect("an epoch");
+    };
+    let message = "validation images: needs u8 or f32 [N, 2, 8, 8]";
+    refused((&cast(&images, DType::F64), &labels), message);
+    refused((&images.narrow(2, 0, 4).expect("part"), &labels), message);
+    let few = labels.narrow(0, 0, 5).expect("part");
+    refused((&images, &few), "validation labels: needs u32 [12]");
+    let beyond = (&labels + 1.0).expect("sum");
+    refused((&images, &beyond), "is not below 3");
+
     let ann = Ann::initialise(topology(0.0), Seed::new(1), &Device::Cpu).expect("a network");
-    let wrong: [(&str, Change); 7] = [
+    let wrong: [(&str, Change); 8] = [
         ("epochs", |c| c.epochs = 0),
         ("batch", |c| c.batch = 0),
+        ("batch: batch norm needs", |c| c.batch = 1),
         ("learning_rate", |c| c.learning_rate = f64::NAN),
         ("label_smoothing", |c| c.label_smoothing = 1.0),
         ("gradient_clip", |c| c.gradient_clip = Some(0.0)),
@@ -530,6 +582,7 @@ fn a_vgg_trains() {
     let topology = vgg.topology([2, 8, 8], 3).expect("a network");
     let ann = Ann::initialise(topology, Seed::new(1), &Device::Cpu).expect("weights");
     let mut trainer = Trainer::new(&ann, config(), Seed::new(1)).expect("a trainer");
-    let logs = epochs(&mut trainer, 2, &data(40));
-    assert!(logs[1].loss.is_finite());
+    let logs = epochs(&mut trainer, 4, &data(40));
+    let losses: Vec<f64> = logs.iter().map(|log| log.loss).collect();
+    assert!(losses[3] < 0.9 * losses[0], "{losses:?}");
 }

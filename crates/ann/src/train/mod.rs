@@ -66,10 +66,14 @@ impl Trainer {
     /// Starts a training of `ann`, which is copied.
     ///
     /// # Errors
-    /// A setting outside its domain.
+    /// A setting outside its domain; batches of one image where there is batch norm.
     pub fn new(ann: &Ann, config: TrainConfig, seed: Seed) -> Result<Self> {
         config.check()?;
         config.augment.check(ann.topology().input())?;
+        if config.batch == 1 && has_batch_norm(ann.topology()) {
+            let message = "batch norm needs batches of at least 2 images, got 1";
+            return Err(Error::argument("batch", message));
+        }
         let (ann, variables) = ann.trainable()?;
         let optimiser = Optimiser::new(config.optimiser, variables)?;
         Ok(Self {
@@ -196,6 +200,10 @@ impl Trainer {
             ));
         }
         let labels = self.check_data(images, labels)?;
+        if let Some((images, labels)) = validation {
+            // now, not after an epoch of work
+            self.check_validation(images, labels)?;
+        }
         self.within_epoch = true;
         let epoch = self.epochs_done() + 1;
         let label = format!("epoch {epoch}/{}", self.config.epochs);
@@ -231,39 +239,10 @@ impl Trainer {
     }
 
     fn check_data(&self, images: &Tensor, labels: &Tensor) -> Result<Vec<u32>> {
-        let [c, h, w] = self.ann.topology().input();
-        let n = match *images.dims() {
-            [n, ic, ih, iw]
-                if n > 0 && [ic, ih, iw] == [c, h, w] && images.dtype() == DType::U8 =>
-            {
-                n
-            }
-            ref dims => {
-                let message = format!(
-                    "needs u8 [N, {c}, {h}, {w}], N at least 1, got {:?} {dims:?}",
-                    images.dtype()
-                );
-                return Err(Error::argument("images", message));
-            }
-        };
-        if labels.dims() != [n] || labels.dtype() != DType::U32 {
-            let message = format!(
-                "needs u32 [{n}], got {:?} {:?}",
-                labels.dtype(),
-                labels.dims()
-            );
-            return Err(Error::argument("labels", message));
-        }
-        let labels: Vec<u32> = labels.to_vec1()?;
-        let classes = self.ann.topology().classes();
-        if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
-            let message = format!(
-                "label {} of image {row} is not below {classes}",
-                labels[row]
-            );
-            return Err(Error::argument("labels", message));
-        }
-        if n == 1 && self.has_batch_norm() {
+        let topology = self.ann.topology();
+        let n = check_images("images", images, topology.input(), &[DType::U8])?;
+        let labels = check_labels("labels", labels, n, topology.classes())?;
+        if n == 1 && has_batch_norm(topology) {
             return Err(Error::argument(
                 "images",
                 "batch norm needs at least 2 images",
@@ -272,12 +251,12 @@ impl Trainer {
         Ok(labels)
     }
 
-    fn has_batch_norm(&self) -> bool {
-        self.ann
-            .topology()
-            .layers()
-            .iter()
-            .any(|layer| matches!(layer, Layer::BatchNorm { .. }))
+    fn check_validation(&self, images: &Tensor, labels: &Tensor) -> Result<()> {
+        let topology = self.ann.topology();
+        let (name, types) = ("validation images", [DType::U8, DType::F32]);
+        let n = check_images(name, images, topology.input(), &types)?;
+        check_labels("validation labels", labels, n, topology.classes())?;
+        Ok(())
     }
 
     /// All steps of an epoch: mean loss, accuracy, last learning rate.
@@ -301,7 +280,7 @@ impl Trainer {
             self.seed.derive("dropout").index(place),
         );
         let mut batches: Vec<&[u32]> = order.chunks(self.config.batch).collect();
-        if self.has_batch_norm() && self.config.batch > 1 {
+        if has_batch_norm(self.ann.topology()) {
             batches.retain(|batch| batch.len() > 1);
         }
         let unit = format!("{label}, batch");
@@ -400,6 +379,57 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+fn has_batch_norm(topology: &Topology) -> bool {
+    let is_norm = |layer: &Layer| matches!(layer, Layer::BatchNorm { .. });
+    topology.layers().iter().any(is_norm)
+}
+
+/// Checks type and shape of images and gives their number.
+fn check_images(
+    name: &'static str,
+    images: &Tensor,
+    [c, h, w]: [usize; 3],
+    types: &[DType],
+) -> Result<usize> {
+    match *images.dims() {
+        [n, ic, ih, iw]
+            if n > 0 && [ic, ih, iw] == [c, h, w] && types.contains(&images.dtype()) =>
+        {
+            Ok(n)
+        }
+        ref dims => {
+            let types: Vec<&str> = types.iter().map(DType::as_str).collect();
+            let message = format!(
+                "needs {} [N, {c}, {h}, {w}], N at least 1, got {:?} {dims:?}",
+                types.join(" or "),
+                images.dtype()
+            );
+            Err(Error::argument(name, message))
+        }
+    }
+}
+
+/// Checks type, shape and range of the labels of `n` images and gives them.
+fn check_labels(name: &'static str, labels: &Tensor, n: usize, classes: usize) -> Result<Vec<u32>> {
+    if labels.dims() != [n] || labels.dtype() != DType::U32 {
+        let message = format!(
+            "needs u32 [{n}], got {:?} {:?}",
+            labels.dtype(),
+            labels.dims()
+        );
+        return Err(Error::argument(name, message));
+    }
+    let labels: Vec<u32> = labels.to_vec1()?;
+    if let Some(row) = labels.iter().position(|&label| label as usize >= classes) {
+        let message = format!(
+            "label {} of image {row} is not below {classes}",
+            labels[row]
+        );
+        return Err(Error::argument(name, message));
+    }
+    Ok(labels)
 }
 
 /// Nine significant digits: enough to read, and few enough that JSON gives back the same number, so that the state of a
