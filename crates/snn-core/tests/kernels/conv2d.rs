@@ -1,6 +1,6 @@
 use candle_core::{Tensor, Var};
 use snn_core::ops::conv2d::{conv2d, reference};
-use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient};
+use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient, devices};
 
 use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
 
@@ -104,8 +104,13 @@ fn equals_the_reference() {
             assert_twins(&what, &inputs[..2], SUMS, fast, slow);
         } else {
             // candle has no backward pass where the last positions of the input are not reached
-            let (fast, slow) = (fast(&inputs).expect("fast"), slow(&inputs).expect("slow"));
-            assert_close(&fast, &slow, SUMS, &what);
+            let slow = slow(&inputs).expect("slow");
+            for device in devices() {
+                let inputs = inputs
+                    .each_ref()
+                    .map(|x| x.to_device(&device).expect("moved"));
+                assert_close(&fast(&inputs).expect("fast"), &slow, SUMS, &what);
+            }
         }
     }
 }

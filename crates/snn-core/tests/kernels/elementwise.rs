@@ -37,7 +37,7 @@ fn mask_equals_the_reference() {
             &format!("{t} {n} {c}"),
             &[normal(1, &[t, n, c])],
             Tolerance::Exact,
-            |x| mask::mask(&x[0], &held),
+            |x| mask::mask(&x[0], &held.to_device(x[0].device())?),
             |x| mask::reference::mask(&x[0], &held),
         );
     }

@@ -10,9 +10,9 @@ mod neuron;
 mod surrogate;
 
 use candle_core::{Device, Tensor, Var};
-use snn_core::Result;
 use snn_core::rng::Seed;
-use testkit::{Tolerance, assert_close};
+use snn_core::{Error, Result};
+use testkit::{Tolerance, assert_close, devices};
 
 /// Sides, channels and batches around the widths of vector registers and blocks.
 const AWKWARD: [usize; 7] = [1, 2, 31, 33, 127, 128, 129];
@@ -39,7 +39,8 @@ fn scattered(x: &Tensor) -> Tensor {
 
 /// A scalar in which every number of `y` has another weight, so that its gradient tells all of them apart.
 fn weighted(y: &Tensor) -> Result<Tensor> {
-    Ok((y * normal(99, y.dims()))?.sum_all()?)
+    let weights = normal(99, y.dims()).to_device(y.device())?;
+    Ok((y * weights)?.sum_all()?)
 }
 
 fn bytes(x: &Tensor) -> Vec<u32> {
@@ -47,7 +48,8 @@ fn bytes(x: &Tensor) -> Vec<u32> {
     values.into_iter().map(f32::to_bits).collect()
 }
 
-/// Runs `fast` and `slow` on the same inputs, all of them variables, and compares results and gradients.
+/// Runs `fast` on every device there is and `slow` on the CPU, on the same inputs, all of them variables, and compares
+/// results and gradients.
 #[track_caller]
 fn assert_twins(
     what: &str,
@@ -56,15 +58,15 @@ fn assert_twins(
     fast: impl Fn(&[Tensor]) -> Result<Tensor>,
     slow: impl Fn(&[Tensor]) -> Result<Tensor>,
 ) {
-    let run = |f: &dyn Fn(&[Tensor]) -> Result<Tensor>| -> Result<(Tensor, Vec<Tensor>)> {
+    let run = |f: &dyn Fn(&[Tensor]) -> Result<Tensor>, device: &Device| {
         let variables: Vec<Var> = inputs
             .iter()
-            .map(Var::from_tensor)
+            .map(|input| Var::from_tensor(&input.to_device(device)?))
             .collect::<candle_core::Result<_>>()?;
         let tensors: Vec<Tensor> = variables.iter().map(|v| v.as_tensor().clone()).collect();
         let y = f(&tensors)?;
         let gradients = weighted(&y)?.backward()?;
-        let gradients = variables
+        let gradients: Vec<Tensor> = variables
             .iter()
             .map(|v| {
                 gradients
@@ -73,17 +75,16 @@ fn assert_twins(
                     .clone()
             })
             .collect();
-        Ok((y, gradients))
+        Ok::<_, Error>((y, gradients))
     };
-    let (fast, fast_gradients) = run(&fast).expect("the fast path");
-    let (slow, slow_gradients) = run(&slow).expect("the reference");
-    assert_close(&fast, &slow, tolerance, what);
-    for (i, (fast, slow)) in fast_gradients.iter().zip(&slow_gradients).enumerate() {
-        assert_close(
-            fast,
-            slow,
-            tolerance,
-            &format!("{what}: gradient of input {i}"),
-        );
+    let (slow, slow_gradients) = run(&slow, &Device::Cpu).expect("the reference");
+    for device in devices() {
+        let what = format!("{what} on {device:?}");
+        let (fast, fast_gradients) = run(&fast, &device).expect("the fast path");
+        assert_close(&fast, &slow, tolerance, &what);
+        for (i, (fast, slow)) in fast_gradients.iter().zip(&slow_gradients).enumerate() {
+            let what = format!("{what}: gradient of input {i}");
+            assert_close(fast, slow, tolerance, &what);
+        }
     }
 }

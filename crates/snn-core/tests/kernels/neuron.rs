@@ -2,7 +2,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use snn_core::Result;
 use snn_core::neuron::{Firing, NeuronSettings, Reset, Scan, scan};
 use snn_core::ops::neuron::reference;
-use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient};
+use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient, devices};
 
 use crate::surrogate::ALL;
 use crate::{AWKWARD, bytes, normal, scattered, weighted};
@@ -61,9 +61,19 @@ fn run(
     ])
 }
 
+/// Compares the scan on every device there is with the reference on the CPU.
 fn assert_twins(what: &str, inputs: &[Tensor; 3], settings: &NeuronSettings) {
-    let fast = run(scan, inputs, settings).expect("the fast path");
     let slow = run(reference::scan, inputs, settings).expect("the reference");
+    for device in devices() {
+        let inputs = inputs
+            .each_ref()
+            .map(|x| x.to_device(&device).expect("moved"));
+        assert_follows(&format!("{what} on {device:?}"), &inputs, settings, &slow);
+    }
+}
+
+fn assert_follows(what: &str, inputs: &[Tensor; 3], settings: &NeuronSettings, slow: &[Tensor; 4]) {
+    let fast = run(scan, inputs, settings).expect("the fast path");
     assert_close(
         &fast[0],
         &slow[0],

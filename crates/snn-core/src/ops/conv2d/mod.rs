@@ -15,7 +15,9 @@ use crate::{Error, Result};
 /// `x` `[N, C, H, W]` (or `[T, N, C, H, W]`: the leading axes are one), `weight` `[O, C, k, k]`, `bias` `[O]`; result
 /// `[N, O, H', W']`. Differentiable in all three; gradients of a tensor that is not part of the graph are not computed.
 ///
-/// On the CPU an image's result does not depend on the batch it is in, byte for byte.
+/// On the CPU an image's result does not depend on the batch it is in, byte for byte. Off the CPU the backward pass is
+/// candle's, which fails where the stride does not reach the last positions of the padded input, that is where
+/// `H + 2 padding - k` or `W + 2 padding - k` is not a multiple of the stride.
 ///
 /// # Errors
 /// Shapes that do not fit, with the shapes.
