@@ -9,7 +9,7 @@ const COLUMNS: usize = 16;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let dataset = generate(&GlyphsConfig::default())?;
     let classes = dataset.classes();
-    let counts = dataset.train.class_counts(classes);
+    let counts = dataset.train.class_counts(classes)?;
     println!("{}: {} classes", dataset.name, classes);
     for (name, count) in dataset.class_names.iter().zip(counts) {
         println!("{name:>10} {count:5} training pictures");

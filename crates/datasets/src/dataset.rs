@@ -99,15 +99,27 @@ impl Split {
         })
     }
 
+    /// The same pictures in a class-balanced order: that of [`Dataset::with_validation`], a function of `seed` and the
+    /// labels alone.
+    ///
+    /// # Errors
+    /// [`Error::Argument`] if there is no picture.
+    pub fn balanced(&self, seed: u64) -> Result<Self> {
+        self.select(&balanced_order(&self.labels_vec()?, seed))
+    }
+
     /// How many pictures each of the classes 0..`classes` has. Labels from `classes` on are not counted.
-    pub fn class_counts(&self, classes: usize) -> Vec<usize> {
+    ///
+    /// # Errors
+    /// Labels that are not numbers.
+    pub fn class_counts(&self, classes: usize) -> Result<Vec<usize>> {
         let mut counts = vec![0; classes];
-        for label in self.labels_vec().unwrap_or_default() {
+        for label in self.labels_vec()? {
             if let Some(count) = counts.get_mut(label as usize) {
                 *count += 1;
             }
         }
-        counts
+        Ok(counts)
     }
 
     pub(crate) fn labels_vec(&self) -> Result<Vec<u32>> {
@@ -239,8 +251,8 @@ mod tests {
         let split = split(&[0, 2, 2, 1]);
         assert_eq!((split.len(), split.is_empty()), (4, false));
         assert_eq!(split.shape(), (1, 1, 2));
-        assert_eq!(split.class_counts(3), [1, 1, 2]);
-        assert_eq!(split.class_counts(2), [1, 1]);
+        assert_eq!(split.class_counts(3).unwrap(), [1, 1, 2]);
+        assert_eq!(split.class_counts(2).unwrap(), [1, 1]);
         let tail = split.subset(2..4).unwrap();
         assert_eq!(tail.labels_vec().unwrap(), [2, 1]);
         let picked = tail.select(&[1, 0, 1]).unwrap();
@@ -276,15 +288,39 @@ mod tests {
     }
 
     #[test]
+    fn any_stretch_of_a_balanced_split_holds_every_class() {
+        let labels: Vec<u32> = (0..60).map(|i| i / 20).collect();
+        let split = dataset(&labels).train;
+        let balanced = split.balanced(5).unwrap();
+        assert_eq!(balanced.class_counts(3).unwrap(), [20, 20, 20]);
+        for start in [0, 7, 45] {
+            let part = balanced.subset(start..start + 15).unwrap();
+            for count in part.class_counts(3).unwrap() {
+                assert!(count.abs_diff(5) <= 1, "from {start}: {count}");
+            }
+        }
+        let order = |seed| {
+            split
+                .balanced(seed)
+                .unwrap()
+                .images
+                .to_vec4::<u8>()
+                .unwrap()
+        };
+        assert_eq!(order(5), order(5));
+        assert_ne!(order(5), order(6));
+    }
+
+    #[test]
     fn validation_is_balanced_disjoint_and_fixed() {
         let labels: Vec<u32> = (0..90).map(|i| [0, 0, 0, 1, 1, 2][i % 6]).collect();
         let carved = dataset(&labels).with_validation(12, 5).unwrap();
         let validation = carved.validation.as_ref().unwrap();
         assert_eq!((carved.train.len(), validation.len()), (78, 12));
         for (counts, expected) in [
-            (validation.class_counts(3), [6.0, 4.0, 2.0]),
+            (validation.class_counts(3).unwrap(), [6.0, 4.0, 2.0]),
             (
-                carved.train.subset(0..30).unwrap().class_counts(3),
+                carved.train.subset(0..30).unwrap().class_counts(3).unwrap(),
                 [15.0, 10.0, 5.0],
             ),
         ] {
@@ -313,7 +349,10 @@ mod tests {
         let mut set = dataset(&[0]);
         set.train = Split::new(pixels, labels, (1, 1, 1)).unwrap();
         let set = set.with_validation(60, 0).unwrap();
-        assert_eq!(set.validation.unwrap().class_counts(3), [20, 20, 20]);
+        assert_eq!(
+            set.validation.unwrap().class_counts(3).unwrap(),
+            [20, 20, 20]
+        );
     }
 
     #[test]
