@@ -9,7 +9,7 @@ use crate::stages::{
     Context, ConversionFigures, EncryptionFigures, EvaluationFigures, LeakageFigures, Outcome,
     SynthFigures, TrainFigures, VariantOutcome,
 };
-use crate::store::Finished;
+use crate::store::{Finished, Record};
 
 /// What a report says besides figures.
 #[derive(Debug, Clone)]
@@ -44,6 +44,7 @@ pub fn build(ctx: &Context, outcome: &Outcome, about: &About) -> Result<Value> {
         ("seed", json!(ctx.seed)),
         ("device", json!(about.device)),
         ("headline", json!(ctx.experiment.headline)),
+        ("test_images", json!(ctx.data.set.test.len())),
         ("provenance", serde_json::to_value(&about.provenance)?),
         (
             "judge",
@@ -101,10 +102,10 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
             "judge_agreement": evaluation.judge_agreement,
             "target_agreement": synthetic.target_agreement,
         },
-        "converted": with(&evaluation.converted, json!({"thresholds": converted.thresholds, "layers": converted.layers}))?,
+        "converted": with(&evaluation.converted, layers(&converted))?,
         "converted_with_real_data": with(
             &evaluation.converted_with_real_data,
-            json!({"thresholds": control.thresholds, "layers": control.layers}),
+            layers(&control),
         )?,
         "encrypted": with(&evaluation.encrypted, json!({"drop_vs_ann": drop, "history": encrypted.history}))?,
         "evaluated_images": evaluation.images,
@@ -114,6 +115,10 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
         "energy": energy,
         "stage_seconds": seconds,
     }))
+}
+
+fn layers(of: &ConversionFigures) -> Value {
+    json!({"thresholds": of.thresholds, "measured": of.measured, "layers": of.layers})
 }
 
 fn with(figures: &impl serde::Serialize, more: Value) -> Result<Value> {
@@ -147,12 +152,10 @@ fn all(stages: &VariantOutcome) -> Vec<(String, &Finished)> {
         .collect()
 }
 
-/// Seconds of computation of all stages of a run.
-pub fn wall_seconds(outcome: &Outcome) -> f64 {
+/// The records of all stages of a run.
+pub fn records(outcome: &Outcome) -> Vec<&Record> {
     let variants = outcome.variants.iter().flat_map(|(_, stages)| all(stages));
-    let seconds = outcome.judge.record.wall_seconds
-        + variants
-            .map(|(_, stage)| stage.record.wall_seconds)
-            .sum::<f64>();
-    (seconds * 1e3).round() / 1e3
+    std::iter::once(&outcome.judge.record)
+        .chain(variants.map(|(_, stage)| &stage.record))
+        .collect()
 }

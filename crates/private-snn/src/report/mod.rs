@@ -1,8 +1,10 @@
 //! What a run found, for machines and for people.
 
+mod curves;
 mod grid;
 mod html;
 mod json;
+mod overview;
 mod paper;
 mod pictures;
 mod png;
@@ -11,9 +13,10 @@ mod results;
 mod rows;
 mod sections;
 mod svg;
+mod verdict;
 
 pub use html::page;
-pub use json::{About, build, wall_seconds};
+pub use json::{About, build, records};
 pub use paper::Paper;
 pub use pictures::{Pictures, overview};
 pub use readme::{Refreshed, refresh};

@@ -29,7 +29,7 @@ pub struct Claim {
 }
 
 impl Paper {
-    /// Reads `NAME.toml` of `folder`; none if the paper says nothing of this data set.
+    /// Reads `NAME.toml` of `folder`; none if no claim is on file for this data set.
     ///
     /// # Errors
     /// A file that is not what it should be.

@@ -4,6 +4,7 @@ use anyhow::Result;
 use candle_core::Tensor;
 
 use super::grid::{Picture, grid};
+use super::rows;
 use crate::stages::Context;
 use crate::stages::attack;
 use crate::stages::{VariantOutcome, load_synthetic};
@@ -72,35 +73,36 @@ impl Pictures {
     }
 }
 
-/// One picture with a row per class (the first ten) and two images per source, and the sources' names from left to right.
+/// One drawing (SVG) with a row per class, of the first ten at most, and two images per source, that names both.
 ///
 /// # Errors
-/// An artefact that cannot be read; a source without an image of a class.
-pub fn overview(ctx: &Context, outcome: &VariantOutcome) -> Result<(Picture, Vec<String>)> {
+/// An artefact that cannot be read.
+pub fn overview(ctx: &Context, outcome: &VariantOutcome) -> Result<String> {
     const EACH: usize = 2;
+    const CLASSES: usize = 10;
     let columns = columns(ctx, outcome)?;
-    let mut images = Vec::new();
-    for class in 0..ctx.data.set.classes().min(10) as u32 {
+    let mut rows = Vec::new();
+    for class in 0..ctx.data.set.classes().min(CLASSES) as u32 {
+        let mut row = Vec::new();
         for column in &columns {
-            let [_, c, h, w] = [0, 1, 2, 3].map(|axis| column.images.dims()[axis]);
+            let (_, c, h, w) = column.images.dims4()?;
             let white = Tensor::ones(
                 (EACH, c, h, w),
                 candle_core::DType::F32,
                 column.images.device(),
             )?;
-            let found = column.of_class(class, EACH)?;
-            let padded = match found {
+            row.push(match column.of_class(class, EACH)? {
                 Some(found) => Tensor::cat(&[found, white], 0)?.narrow(0, 0, EACH)?,
                 None => white,
-            };
-            images.push(padded);
+            });
         }
+        rows.push(Tensor::cat(&row, 0)?);
     }
-    let picture = grid(&Tensor::cat(&images, 0)?, EACH * columns.len())?;
-    Ok((
-        picture,
-        columns.into_iter().map(|column| column.name).collect(),
-    ))
+    let names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    let classes = &ctx.data.set.class_names[..rows.len()];
+    super::overview::svg(&names, classes, |shown| {
+        grid(&Tensor::cat(&rows[..shown], 0)?, EACH * columns.len())
+    })
 }
 
 fn columns(ctx: &Context, outcome: &VariantOutcome) -> Result<Vec<Column>> {
@@ -128,7 +130,7 @@ fn columns(ctx: &Context, outcome: &VariantOutcome) -> Result<Vec<Column>> {
             _ => "A2",
         };
         columns.push(Column {
-            name: format!("{attack} on {}", one.target),
+            name: format!("{attack} on {}", rows::target_name(one.target)),
             images: pictures.images,
             classes: pictures.classes.to_vec1()?,
         });

@@ -13,6 +13,8 @@ pub enum Unit {
     Times,
     /// A plain number.
     Number,
+    /// A whole number.
+    Count,
 }
 
 /// One line.
@@ -44,13 +46,26 @@ const TARGETS: [(&str, &str); 3] = [
     ("encrypted", "encrypted network"),
 ];
 
+/// Number of test images that the spiking networks are evaluated on.
+const EVALUATED_IMAGES: &str = "evaluated_images";
+/// The source network's accuracy on them.
+const ON_EVALUATED_IMAGES: &str = "ann_accuracy_on_evaluated_images";
+
+/// A target of attacks, in words.
+pub fn target_name(target: &str) -> &str {
+    match target {
+        "ann" => "source network",
+        other => other,
+    }
+}
+
 /// All lines, in order.
 pub fn rows() -> Vec<Row> {
-    use Unit::{Percent, Points, Times};
+    use Unit::{Count, Percent, Points, Times};
     let mut rows = vec![
         row(
             "ann.test_accuracy",
-            "Source network, test accuracy",
+            "Source network, accuracy on all test images",
             Percent,
         ),
         row(
@@ -59,41 +74,65 @@ pub fn rows() -> Vec<Row> {
             Percent,
         ),
         row(
+            EVALUATED_IMAGES,
+            "Test images that the spiking networks are evaluated on",
+            Count,
+        ),
+        row(
+            ON_EVALUATED_IMAGES,
+            "Source network, accuracy on these",
+            Percent,
+        ),
+        row(
             "synthetic.judge_agreement",
             "Synthetic images: judge agrees with the source network",
             Percent,
         ),
         row(
+            "converted.timesteps",
+            "Converted networks: time steps T",
+            Count,
+        ),
+        row(
             "converted.test_accuracy",
-            "Converted without data, test accuracy",
+            "Converted without data, test accuracy at this T",
             Percent,
         ),
         row(
             "converted_with_real_data.test_accuracy",
-            "Converted with real data (control)",
+            "Converted with real data (control), test accuracy at this T",
             Percent,
         ),
         row(
+            "encrypted.timesteps",
+            "Encrypted network: time steps T",
+            Count,
+        ),
+        row(
             "encrypted.test_accuracy",
-            "Encrypted, test accuracy",
+            "Encrypted network, test accuracy at this T",
             Percent,
         ),
         row(
             "encrypted.drop_vs_ann",
-            "Encrypted: drop against the source network",
+            "Encrypted network: drop against the source network, same images",
             Points,
         ),
         row(
             "energy.ratio_events",
-            "Energy gain, every spike counted over all steps",
+            "Encrypted network: energy gain, every spike counted over all T steps",
             Times,
         ),
         row(
             "energy.ratio_rate",
-            "Energy gain, by mean firing rate per step",
+            "Encrypted network: energy gain, by mean firing rate per step, without a factor T",
             Times,
         ),
-        row("judge.test_accuracy", "Judge, test accuracy", Percent),
+        row(
+            "judge.test_accuracy",
+            "Judge, accuracy on all test images",
+            Percent,
+        ),
     ];
     for (attack, attack_label) in ATTACKS {
         for (target, target_label) in TARGETS {
@@ -111,7 +150,7 @@ pub fn rows() -> Vec<Row> {
         let key = format!("leakage.{target}.relu_reading_accuracy");
         rows.push(row(
             &key,
-            format!("ReLU reading of the {label}, test accuracy"),
+            format!("ReLU reading of the {label}, accuracy on all test images"),
             Percent,
         ));
     }
@@ -126,11 +165,29 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// The figure at `key` of a report: of variant `variant`, or of the report itself where the variant has none.
+/// The lines of the table of `report`. The source network's accuracy on the evaluated images has one only where these
+/// are not all test images.
+pub fn rows_of(report: &Value) -> Vec<Row> {
+    let variants = || {
+        let variants = report["variants"].as_object();
+        variants.into_iter().flat_map(|map| map.keys())
+    };
+    rows()
+        .into_iter()
+        .filter(|row| {
+            row.key != ON_EVALUATED_IMAGES
+                || variants().any(|variant| figure(report, variant, &row.key).is_some())
+        })
+        .collect()
+}
+
+/// The figure at `key` of a report: of variant `variant`, or of the report itself for the judge, whom variants share.
 pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
     let parts: Vec<&str> = key.split('.').collect();
     let scope = &report["variants"][variant];
     match parts.as_slice() {
+        [ON_EVALUATED_IMAGES] if scope[EVALUATED_IMAGES] == report["test_images"] => None,
+        [field] => scope[*field].as_f64(),
         ["attacks", attack, target, field] => {
             let entry = scope["attacks"]
                 .as_array()?
@@ -143,9 +200,8 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
             .iter()
             .find(|entry| entry["target"] == *target)?[*field]
             .as_f64(),
-        [group, field] => scope[*group][*field]
-            .as_f64()
-            .or_else(|| report[*group][*field].as_f64()),
+        ["judge", field] => report["judge"][*field].as_f64(),
+        [group, field] => scope[*group][*field].as_f64(),
         _ => None,
     }
 }
@@ -160,6 +216,7 @@ pub fn show(value: Option<f64>, unit: Unit) -> String {
         Unit::Points => format!("{:.1} points", value * 100.0),
         Unit::Times => format!("{value:.2}x"),
         Unit::Number => format!("{value:.2}"),
+        Unit::Count => format!("{value:.0}"),
     }
 }
 
@@ -170,8 +227,10 @@ pub fn show_spread(mean: f64, deviation: Option<f64>, unit: Unit) -> String {
         Unit::Points => (100.0, 1, " points"),
         Unit::Times => (1.0, 2, "x"),
         Unit::Number => (1.0, 2, ""),
+        Unit::Count => (1.0, 0, ""),
     };
-    match deviation {
+    // a count that is the same in all runs needs no deviation
+    match deviation.filter(|&deviation| unit != Unit::Count || deviation > 0.0) {
         Some(deviation) => format!(
             "{:.digits$} ± {:.digits$}{suffix}",
             mean * factor,
@@ -198,7 +257,7 @@ pub fn summary_table(report: &Value) -> String {
         .chain(variants.iter().map(|name| name.to_string()))
         .collect(),
     ];
-    for row in rows() {
+    for row in rows_of(report) {
         let values = variants
             .iter()
             .map(|variant| show(figure(report, variant, &row.key), row.unit));
@@ -280,6 +339,40 @@ mod tests {
         assert_eq!(show(of("ann.test_accuracy"), Unit::Percent), "80.0 %");
         assert_eq!(show(None, Unit::Times), "–");
         assert!(summary_table(&report).contains("80.0 %"));
+    }
+
+    #[test]
+    fn a_variant_does_not_borrow_the_headline_s_figures() {
+        let report = json!({
+            "judge": {"test_accuracy": 0.9},
+            "energy": {"ratio_rate": 6.0},
+            "variants": {"a": {"energy": {"ratio_rate": 6.0}}, "b": {"energy": {"ratio_rate": null}}},
+        });
+        assert_eq!(figure(&report, "a", "energy.ratio_rate"), Some(6.0));
+        assert_eq!(figure(&report, "b", "energy.ratio_rate"), None);
+        assert_eq!(figure(&report, "b", "judge.test_accuracy"), Some(0.9));
+    }
+
+    #[test]
+    fn the_source_on_fewer_images_has_a_line_of_its_own() {
+        let report = |test_images: usize| {
+            json!({"test_images": test_images, "variants": {"a": {
+                "evaluated_images": 500, "ann_accuracy_on_evaluated_images": 0.75,
+                "encrypted": {"timesteps": 16}}}})
+        };
+        let has_line = |report: Value| {
+            rows_of(&report)
+                .iter()
+                .any(|row| row.key == ON_EVALUATED_IMAGES)
+        };
+        assert!(has_line(report(2000)) && !has_line(report(500)));
+        assert_eq!(figure(&report(2000), "a", ON_EVALUATED_IMAGES), Some(0.75));
+        assert_eq!(figure(&report(500), "a", ON_EVALUATED_IMAGES), None);
+        assert_eq!(figure(&report(500), "a", EVALUATED_IMAGES), Some(500.0));
+        assert_eq!(figure(&report(500), "a", "encrypted.timesteps"), Some(16.0));
+        assert_eq!(show(Some(16.0), Unit::Count), "16");
+        assert_eq!(show_spread(16.0, Some(0.0), Unit::Count), "16");
+        assert_eq!(show_spread(16.4, Some(0.6), Unit::Count), "16 ± 1");
     }
 
     #[test]

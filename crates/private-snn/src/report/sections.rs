@@ -4,12 +4,14 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
+use super::curves::curves;
 use super::html::{Cell, escape, figure, table};
 use super::paper::Paper;
 use super::pictures::Pictures;
 use super::png::data_uri;
-use super::rows::{Unit, figure as number, rows, show};
+use super::rows::{Unit, figure as number, rows_of, show, target_name};
 use super::svg::{Chart, Line, Scale};
+use super::verdict;
 
 fn variants(report: &Value) -> impl Iterator<Item = (&String, &Value)> {
     report["variants"].as_object().into_iter().flatten()
@@ -57,7 +59,7 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
     let mut head = vec!["Measured".to_string()];
     head.extend(variants(report).map(|(name, _)| name.clone()));
     head.extend(paper.map(|_| "The paper's claim".to_string()));
-    let lines: Vec<(String, Vec<Cell>)> = rows()
+    let lines: Vec<(String, Vec<Cell>)> = rows_of(report)
         .into_iter()
         .map(|row| {
             let mut cells: Vec<Cell> = variants(report)
@@ -77,9 +79,14 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
             "Claims: {}. A dash: the paper's figure is not at hand.",
             paper.source
         ),
-        None => "The paper says nothing of this data set.".to_string(),
+        None => "No claim of the paper is on file for this data set.".to_string(),
     };
     body.push_str(&table("results", &caption, &head, &lines));
+    for (name, _) in variants(report) {
+        if let Some(verdict) = verdict::of_report(report, name) {
+            let _ = write!(body, "<p><b>{}</b>: {}</p>", escape(name), escape(&verdict));
+        }
+    }
     section(html, "Results", &body);
 }
 
@@ -87,59 +94,17 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
 pub fn accuracy(html: &mut String, report: &Value) {
     let mut body = String::new();
     for (name, variant) in variants(report) {
-        let mut lines: Vec<Line> = [
-            ("converted", "converted without data"),
-            ("converted_with_real_data", "converted with real data"),
-            ("encrypted", "encrypted"),
-        ]
-        .map(|(key, label)| Line {
-            name: label.into(),
-            points: points(
-                list(&variant[key], "accuracy_by_t"),
-                "timesteps",
-                "accuracy",
-            ),
-            level: false,
-        })
-        .into();
-        let ends: Vec<f64> = lines
-            .iter()
-            .flat_map(|line| line.points.iter().map(|point| point.0))
-            .collect();
-        if let (Some(level), false) = (variant["ann"]["test_accuracy"].as_f64(), ends.is_empty()) {
-            let (low, high) = ends.iter().fold((f64::MAX, 0f64), |(low, high), &x| {
-                (low.min(x), high.max(x))
-            });
-            lines.push(Line {
-                name: "source network".into(),
-                points: vec![(low, level), (high, level)],
-                level: true,
-            });
-        }
-        let chart = Chart {
-            description: &format!("{name}: test accuracy against the number of time steps T"),
-            x: "time steps T (logarithmic)",
-            y: "test accuracy",
-            scale: Scale::Logarithmic,
-            percent: true,
-        };
-        let images: Vec<u64> = list(&variant["encrypted"], "accuracy_by_t")
-            .iter()
-            .filter_map(|entry| entry["images"].as_u64())
-            .collect();
-        let images = match (images.iter().min(), images.iter().max()) {
-            (Some(low), Some(high)) if low == high => format!("{high} test images"),
-            (Some(low), Some(high)) => format!("{high} test images, {low} for the longer windows"),
-            _ => "no test images".into(),
-        };
+        let description = format!("{name}: test accuracy against the number of time steps T");
+        let curves = curves(&[variant], &description);
+        let caption = format!(
+            "Accuracy against T: {}. The source network's level is that on the images of the quoted accuracies.",
+            curves.images
+        );
         let _ = write!(
             body,
             "<h3>{}</h3>{}",
             escape(name),
-            figure(
-                &chart.lines(&lines),
-                &format!("Accuracy against T; {images}.")
-            )
+            figure(&curves.svg, &caption)
         );
     }
     section(html, "Accuracy against the number of time steps", &body);
@@ -172,7 +137,7 @@ pub fn leakage(html: &mut String, report: &Value) {
             .iter()
             .map(|entry| {
                 let cells = vec![
-                    Cell::Text(text(&entry["target"])),
+                    Cell::Text(target_name(&text(&entry["target"])).to_string()),
                     Cell::Figure(text(&entry["samples"])),
                     share(entry, "judge_top1"),
                     share(entry, "judge_top5"),
@@ -194,15 +159,15 @@ pub fn leakage(html: &mut String, report: &Value) {
             "FID",
             "FID floor",
             "FID ceiling",
-            "Nearest image",
-            "Nearest, real",
+            "Nearest distance",
+            "Nearest distance, real",
         ]
         .map(String::from);
         let _ = write!(
             body,
             "<h3>{}</h3>{}",
             escape(name),
-            table("attacks", "What the attacks rebuilt", &head, &lines)
+            table("attacks", &rebuilt(report, name), &head, &lines)
         );
         let spiking = list(variant, "leakage");
         let layers: Vec<String> = spiking
@@ -242,6 +207,72 @@ pub fn leakage(html: &mut String, report: &Value) {
         ));
     }
     section(html, "What leaks", &body);
+}
+
+/// Caption of the attacks on a variant: their settings, and what the distances are measured on.
+fn rebuilt(report: &Value, name: &str) -> String {
+    let attacks = list(&report["variants"][name], "attacks");
+    let settings = &report["settings"]["variants"][name]["attack"];
+    let mut caption = "What the attacks rebuilt. ".to_string();
+    if settings.is_object() {
+        let _ = write!(
+            caption,
+            "A1: {}. A2: T = {}, {}. ",
+            ascent(&settings["back_conversion"]["ascent"]),
+            text(&settings["spike_gradient"]["timesteps"]),
+            ascent(&settings["spike_gradient"]["ascent"])
+        );
+    }
+    let across = |key: &str| {
+        let values = attacks.iter().filter_map(|entry| entry[key].as_u64());
+        match (values.clone().min(), values.max()) {
+            (Some(low), Some(high)) if low != high => format!("{low} to {high}"),
+            (Some(low), _) => low.to_string(),
+            _ => "an unknown number of".into(),
+        }
+    };
+    let _ = write!(
+        caption,
+        "There is no A2 on the source network, which has no spikes: A1 is the attack on it. FID: Fréchet distance of {} \
+         rebuilt pictures from {} training images (the reference) on {} features of the judge; floor: {} other training \
+         images, ceiling: as much noise as pictures, from the same reference. Few samples bias it upwards, far where \
+         there are fewer samples than features: compare at equal numbers, and with floor and ceiling. Nearest distance: \
+         mean feature distance from a rebuilt picture to the nearest of all these training images of its class. Nearest \
+         distance, real: the same from the floor's images to those of the reference, so among slightly fewer; a picture \
+         that copies no training image but is as good as a new real one would score about this.",
+        across("fid_samples"),
+        across("fid_reference_samples"),
+        across("feature_dimension"),
+        across("fid_floor_samples"),
+    );
+    caption
+}
+
+/// Settings of an ascent, in words.
+fn ascent(of: &Value) -> String {
+    let rule = match of["update"].as_str() {
+        Some("gradient") => "plain gradient steps".to_string(),
+        Some(rule) => format!("steps of {rule}"),
+        None => "steps".into(),
+    };
+    let mut words = format!(
+        "{} iterations, {rule} at rate {} on the {}",
+        of["iterations"],
+        of["learning_rate"],
+        text(&of["objective"]).replace('_', " ")
+    );
+    let extra = [
+        ("weight_decay", "weight decay"),
+        ("blur_every", "blur at every iteration divisible by"),
+        ("jitter", "jitter in pixels"),
+        ("total_variation", "total variation"),
+    ];
+    for (key, name) in extra {
+        if of[key].as_f64().is_some_and(|value| value > 0.0) {
+            let _ = write!(words, ", {name} {}", of[key]);
+        }
+    }
+    words
 }
 
 fn attack_name(attack: &Value) -> String {
@@ -455,9 +486,10 @@ pub fn conversion(html: &mut String, report: &Value) {
                 })
                 .collect();
             let caption = format!(
-                "{}. Thresholds: {}",
+                "{}. Thresholds: {}. {}",
                 key.replace('_', " "),
-                text(&variant[key]["thresholds"])
+                text(&variant[key]["thresholds"]),
+                measured(&variant[key]["measured"])
             );
             let _ = write!(
                 body,
@@ -470,6 +502,24 @@ pub fn conversion(html: &mut String, report: &Value) {
     section(html, "Conversion, layer by layer", &body);
 }
 
+/// What the figures of a conversion's layers were measured on.
+fn measured(of: &Value) -> String {
+    let Some(images) = of["images"].as_u64() else {
+        return "On which images the layers were measured is not on record.".into();
+    };
+    if images == 0 {
+        return "Activity was not measured.".into();
+    }
+    format!(
+        "Clipped shares, correlations, first steps and rates are measured on {images} {} over T = {}; on {} of them \
+         source and spiking network choose the same class. Figures on synthetic images do not compare with figures on \
+         real ones.",
+        text(&of["source"]),
+        text(&of["timesteps"]),
+        show(of["agreement"].as_f64(), Unit::Percent)
+    )
+}
+
 /// What the attacker is assumed to have.
 pub fn threat_model(html: &mut String) {
     let classes = "The attacker has the released spiking network in full: topology, weights, thresholds and neuron \
@@ -480,7 +530,7 @@ pub fn threat_model(html: &mut String) {
                   see the source network and the synthetic images alone.";
     let limits = "The attacks are the paper's two: A1 reads the weights as a plain ReLU network and raises a class \
                   score by gradient ascent on the input; A2 does so through the spikes with a surrogate gradient. A \
-                  low figure here bounds these attacks, not a stronger or adaptive one.";
+                  figure here measures these attacks at these settings; it bounds nothing stronger, and no adaptive attack.";
     let body: String = [classes, judged, limits]
         .iter()
         .map(|text| format!("<p>{}</p>", escape(text)))
@@ -567,4 +617,64 @@ pub fn provenance(html: &mut String, report: &Value) {
         escape(&settings)
     );
     section(html, "Provenance", &body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn attacks_are_shown_with_their_settings_and_samples() {
+        let ascent = json!({"iterations": 200, "update": "adam", "learning_rate": 0.05, "objective": "log_softmax",
+            "jitter": 2, "blur_every": 0});
+        let entry = |samples: usize| {
+            json!({"fid_samples": samples, "fid_reference_samples": 1900,
+            "feature_dimension": 4096, "fid_floor_samples": samples})
+        };
+        let report = json!({
+            "variants": {"a": {"attacks": [entry(100), entry(50)]}},
+            "settings": {"variants": {"a": {"attack": {
+                "back_conversion": {"ascent": ascent},
+                "spike_gradient": {"timesteps": 8, "ascent": ascent}}}}},
+        });
+        let caption = rebuilt(&report, "a");
+        for part in [
+            "A1: 200 iterations, steps of adam at rate 0.05 on the log softmax, jitter in pixels 2. A2: T = 8, 200",
+            "50 to 100 rebuilt",
+            "1900 training images",
+            "4096 features",
+        ] {
+            assert!(caption.contains(part), "{part}: {caption}");
+        }
+        assert!(!caption.contains("blur"), "{caption}");
+        assert!(rebuilt(&json!({}), "a").contains("unknown number"));
+    }
+
+    #[test]
+    fn the_images_of_a_conversion_are_named() {
+        let of =
+            json!({"source": "synthetic images", "images": 64, "timesteps": 16, "agreement": 0.5});
+        let said = measured(&of);
+        assert!(
+            said.contains("64 synthetic images over T = 16; on 50.0 %"),
+            "{said}"
+        );
+        assert!(measured(&json!({"images": 0})).contains("not measured"));
+        assert!(measured(&Value::Null).contains("not on record"));
+    }
+
+    #[test]
+    fn a_failed_protection_is_said_in_the_results() {
+        let report = json!({"variants": {"a": {
+            "encrypted": {"test_accuracy": 0.98},
+            "leakage": [{"target": "encrypted", "relu_reading_accuracy": 0.97}]}}});
+        let mut html = String::new();
+        headline(&mut html, &report, None);
+        assert!(
+            html.contains("On this run the encryption hides nothing"),
+            "{html}"
+        );
+        assert!(html.contains("No claim of the paper is on file"), "{html}");
+    }
 }

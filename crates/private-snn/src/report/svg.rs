@@ -180,7 +180,7 @@ impl Chart<'_> {
     fn frame(&self, series: usize, top: f64, to_y: &dyn Fn(f64) -> f64) -> String {
         let height = HEIGHT + ROW * series as f64;
         let mut svg = format!(
-            r##"<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#111827"><title>{}</title>"##,
+            r##"<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#111827"><title>{}</title><rect width="{WIDTH}" height="{height}" fill="#fff"/>"##,
             escape(self.description)
         );
         for tick in 0..=4 {
@@ -315,7 +315,7 @@ mod tests {
         assert!(
             !CHART
                 .bars(&["a".into()], &[("s".into(), vec![f64::NAN])])
-                .contains("<rect")
+                .contains("<rect x=")
         );
     }
 

@@ -24,8 +24,23 @@ pub const SOURCE: &str = "source.safetensors";
 pub struct ConversionFigures {
     /// Where thresholds came from, in words.
     pub thresholds: String,
+    /// What the figures of the layers were measured on; none in what earlier versions of the program wrote.
+    pub measured: Option<Measured>,
     /// Per layer: threshold, clipped share, correlation of rate and activation, first step with an output.
     pub layers: Value,
+}
+
+/// The images that a conversion was measured on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Measured {
+    /// Where they come from, in words.
+    pub source: String,
+    /// How many; 0 if nothing was measured.
+    pub images: usize,
+    /// Steps per image.
+    pub timesteps: usize,
+    /// Share of the images for which source and spiking network choose the same class; none without images.
+    pub agreement: Option<f64>,
 }
 
 /// What the stage depends on.
@@ -75,7 +90,8 @@ pub fn convert(
             save(
                 slot,
                 &conversion,
-                describe(&variant.convert.thresholds, "synthetic images"),
+                &variant.convert.thresholds,
+                "synthetic images",
             )
         },
     )
@@ -119,7 +135,8 @@ pub fn control(
             save(
                 slot,
                 &conversion,
-                describe(&config.thresholds, "real training images"),
+                &config.thresholds,
+                "real training images",
             )
         },
     )
@@ -128,12 +145,19 @@ pub fn control(
 fn save(
     slot: &crate::store::OpenSlot,
     conversion: &Conversion,
-    thresholds: String,
+    rule: &ThresholdRule,
+    images: &str,
 ) -> Result<(Vec<&'static str>, ConversionFigures)> {
     conversion.network.save(&slot.path(NETWORK))?;
     conversion.source.save(&slot.path(SOURCE))?;
     let figures = ConversionFigures {
-        thresholds,
+        thresholds: describe(rule, images),
+        measured: Some(Measured {
+            source: images.into(),
+            images: conversion.report.images,
+            timesteps: conversion.report.timesteps,
+            agreement: conversion.report.agreement,
+        }),
         layers: serde_json::to_value(&conversion.report.layers)?,
     };
     Ok((vec![NETWORK, SOURCE], figures))

@@ -1,0 +1,114 @@
+//! What the figures say of the protection, in plain words.
+
+use serde_json::Value;
+
+/// Points of accuracy within which the ReLU reading counts as unharmed.
+const READING: f64 = 0.05;
+/// Share of recognised pictures within which A1 counts as unhindered.
+const REBUILT: f64 = 0.10;
+
+/// A sentence where the figures show that the encryption fails: the encrypted network's ReLU reading is within 5 points
+/// of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where the judge recognises
+/// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
+/// ([`super::rows::rows`]), the mean where there are several `runs`.
+pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<String> {
+    let of = |key: &str| figure(key).filter(|value| value.is_finite());
+    let reading = of("leakage.encrypted.relu_reading_accuracy")
+        .zip(of("encrypted.test_accuracy"))
+        .map(|(reading, accuracy)| {
+            let words = format!(
+                "its weights read as a plain ReLU network classify {:.1} % of the test images rightly, the encrypted \
+                 network itself {:.1} %",
+                reading * 100.0,
+                accuracy * 100.0
+            );
+            (reading >= accuracy - READING, words)
+        });
+    let rebuilt = of("attacks.back_conversion.encrypted.judge_top1")
+        .zip(of("attacks.back_conversion.converted.judge_top1"))
+        .filter(|(_, before)| *before > REBUILT)
+        .map(|(after, before)| {
+            let words = format!(
+                "the judge recognises {:.1} % of what A1 rebuilds from the encrypted network, {:.1} % from the converted one",
+                after * 100.0,
+                before * 100.0
+            );
+            (after >= before - REBUILT, words)
+        });
+    let signs: Vec<(bool, String)> = [reading, rebuilt].into_iter().flatten().collect();
+    if !signs.iter().any(|(fails, _)| *fails) {
+        return None;
+    }
+    let opening = if signs.iter().all(|(fails, _)| *fails) {
+        "the encryption hides nothing that these attacks can see"
+    } else {
+        "the encryption hides at most a part of what these attacks can see"
+    };
+    let where_ = if runs > 1 {
+        format!("On these {runs} runs (mean)")
+    } else {
+        "On this run".into()
+    };
+    let words: Vec<String> = signs.into_iter().map(|(_, words)| words).collect();
+    Some(format!("{where_} {opening}: {}.", words.join("; ")))
+}
+
+/// The sentence of one variant of a report.
+pub fn of_report(report: &Value, variant: &str) -> Option<String> {
+    verdict(|key| super::rows::figure(report, variant, key), 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn said(reading: f64, accuracy: f64, after: f64, before: f64, runs: usize) -> Option<String> {
+        verdict(
+            |key| match key {
+                "leakage.encrypted.relu_reading_accuracy" => Some(reading),
+                "encrypted.test_accuracy" => Some(accuracy),
+                "attacks.back_conversion.encrypted.judge_top1" => Some(after),
+                "attacks.back_conversion.converted.judge_top1" => Some(before),
+                other => panic!("{other}"),
+            },
+            runs,
+        )
+    }
+
+    #[test]
+    fn a_failure_is_said_with_its_figures() {
+        let text = said(0.99, 0.98, 0.9, 0.94, 1).unwrap();
+        assert!(
+            text.starts_with(
+                "On this run the encryption hides nothing that these attacks can see: "
+            ),
+            "{text}"
+        );
+        for figure in ["99.0 %", "98.0 %", "90.0 %", "94.0 %"] {
+            assert!(text.contains(figure), "{text}");
+        }
+        assert!(
+            said(0.99, 0.98, 0.9, 0.94, 3)
+                .unwrap()
+                .starts_with("On these 3 runs (mean) ")
+        );
+    }
+
+    #[test]
+    fn one_sign_of_two_is_not_said_to_be_all() {
+        for text in [
+            said(0.99, 0.98, 0.2, 0.94, 1),
+            said(0.3, 0.98, 0.9, 0.94, 1),
+        ] {
+            assert!(text.unwrap().contains("at most a part"));
+        }
+    }
+
+    #[test]
+    fn protection_that_works_and_figures_that_are_missing_are_not_judged() {
+        assert_eq!(said(0.3, 0.98, 0.2, 0.94, 1), None);
+        assert_eq!(said(0.3, 0.98, 0.1, 0.1, 1), None);
+        assert_eq!(verdict(|_| None, 1), None);
+        assert_eq!(said(f64::NAN, 0.98, 0.2, 0.94, 1), None);
+    }
+}
