@@ -304,7 +304,9 @@ mod tests {
                 .balanced(seed)
                 .unwrap()
                 .images
-                .to_vec4::<u8>()
+                .flatten_all()
+                .unwrap()
+                .to_vec1::<u8>()
                 .unwrap()
         };
         assert_eq!(order(5), order(5));
