@@ -10,7 +10,8 @@ use sha2::{Digest, Sha256};
 use crate::experiment::DataConfig;
 use crate::store::hex;
 
-/// Seed of the validation split: the same images for every run, so that runs can be compared.
+/// Seed of the order of images and so of the validation split: the same images for every run, so that runs can be
+/// compared.
 const SPLIT_SEED: u64 = 0;
 
 /// A data set and its sum.
@@ -23,7 +24,8 @@ pub struct Data {
 }
 
 impl Data {
-    /// Loads, splits and cuts.
+    /// Loads, splits and cuts. Training and test images are put in a class-balanced order first, so that a limit takes
+    /// every class in its share.
     ///
     /// # Errors
     /// Whatever the loader of the data set refuses, with the file's name; limits beyond what there is.
@@ -33,8 +35,12 @@ impl Data {
             _ => datasets::load(kind, Some(folder))?,
         };
         if config.validation > 0 {
+            // this balances the training images, too
             set = set.with_validation(config.validation, SPLIT_SEED)?;
+        } else {
+            set.train = set.train.balanced(SPLIT_SEED)?;
         }
+        set.test = set.test.balanced(SPLIT_SEED)?;
         set.train = first(set.train, "data.train_limit", config.train_limit)?;
         set.test = first(set.test, "data.test_limit", config.test_limit)?;
         let mut hasher = Sha256::new();
@@ -85,4 +91,33 @@ fn first(split: Split, key: &str, limit: usize) -> Result<Split> {
         bail!("{key} = {limit}: there are only {} images", split.len());
     }
     Ok(split.subset(0..limit)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datasets::glyphs::GlyphsConfig;
+
+    #[test]
+    fn a_limit_takes_every_class_in_its_share_and_the_same_images_each_time() {
+        let config = DataConfig {
+            train_limit: 50,
+            test_limit: 20,
+            glyphs: GlyphsConfig {
+                train: 200,
+                validation: 10,
+                test: 100,
+                ..GlyphsConfig::default()
+            },
+            ..DataConfig::default()
+        };
+        let load = || Data::load(Kind::Glyphs, Path::new("unused"), &config).unwrap();
+        let data = load();
+        for (split, share) in [(&data.set.train, 5), (&data.set.test, 2)] {
+            for count in split.class_counts(10).unwrap() {
+                assert!(count.abs_diff(share) <= 1, "{count} instead of {share}");
+            }
+        }
+        assert_eq!(load().sha256, data.sha256);
+    }
 }

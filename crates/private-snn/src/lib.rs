@@ -3,6 +3,7 @@
 pub mod cli;
 pub mod data;
 pub mod device;
+pub mod evidence;
 pub mod experiment;
 pub mod list;
 pub mod memory;

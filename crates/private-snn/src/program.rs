@@ -8,10 +8,11 @@ use snn_core::checkpoint::write_atomically;
 use crate::cli::{self, Cli, Options, Places, Verb};
 use crate::data::Data;
 use crate::device;
+use crate::evidence::{Evidence, seed_folder};
 use crate::experiment::{Experiment, ExperimentFile};
 use crate::progress::Console;
-use crate::provenance::Provenance;
-use crate::report::{self, About, Paper, Pictures, Results};
+use crate::provenance::{self, Origin, Provenance};
+use crate::report::{self, About, Paper, Pictures};
 use crate::stages::{self, Context, Goal, Outcome};
 use crate::store::Store;
 
@@ -133,54 +134,55 @@ fn experiment(
         .join("runs")
         .join(&experiment.name)
         .join(&profile.value);
+    let origin = Origin::here(&folders.home, device::name(&device.value));
+    let build = |ctx: &Context, outcome: &Outcome| {
+        let about = About {
+            profile: &profile.value,
+            scaled_down: &about.scaled_down,
+            device: device::name(&device.value),
+            provenance: Provenance::of(
+                &report::records(outcome),
+                data.sha256.clone(),
+                provenance::command(&experiment.name, &profile.value, ctx.seed, &options.set),
+            ),
+        };
+        report::build(ctx, outcome, &about)
+    };
     let mut reports = Vec::new();
-    for (number, &seed) in options.seed.iter().enumerate() {
+    for &seed in &options.seed {
         let ctx = Context {
             experiment: &experiment,
             data: &data,
-            store: Store::new(runs.join(format!("seed-{seed}"))),
+            store: Store::new(seed_folder(&runs, seed)),
             seed,
             device: device.value.clone(),
+            origin: &origin,
             console,
             compute,
         };
         let Some(outcome) = stages::run(&ctx, goal)? else {
             continue;
         };
-        let about = About {
-            profile: &profile.value,
-            scaled_down: &about.scaled_down,
-            device: device::name(&device.value),
-            provenance: Provenance::here(
-                &folders.home,
-                data.sha256.clone(),
-                report::wall_seconds(&outcome),
-            ),
-        };
-        let evidence = (number == 0 && is_evidence(&experiment, options)).then_some(&folders);
-        reports.push(write_report(
-            &ctx,
-            &outcome,
-            &about,
-            paper.as_ref(),
-            evidence,
-        )?);
+        let report = build(&ctx, &outcome)?;
+        write_report(&ctx, &outcome, &report, paper.as_ref())?;
+        reports.push((ctx, report));
     }
-    if reports.is_empty() {
-        return Ok(());
-    }
-    for report in &reports {
+    for (_, report) in &reports {
         println!("{}", report::summary_table(report));
     }
-    if is_evidence(&experiment, options) {
-        let path = folders.out.join("results").join(report::file_name(
-            &experiment.name,
-            &profile.value,
-            file.profiles().count(),
-        ));
-        Results { runs: reports }.save(&path)?;
-        println!("results: {}", path.display());
-    } else if experiment.evidence {
+    let Some((ctx, _)) = reports.first().filter(|_| compute && experiment.evidence) else {
+        return Ok(());
+    };
+    // only the experiment as its file describes it is evidence
+    if options.set.is_empty() {
+        let evidence = Evidence {
+            runs: &runs,
+            out: &folders.out,
+            profile: &profile.value,
+            profiles: file.profiles().count(),
+        };
+        evidence.publish(ctx, build)?;
+    } else {
         tracing::warn!(
             "results are not copied to {}: settings were changed with --set",
             folders.out.join("results").display()
@@ -189,40 +191,25 @@ fn experiment(
     Ok(())
 }
 
-/// Only the experiment as its file describes it is evidence.
-fn is_evidence(experiment: &Experiment, options: &Options) -> bool {
-    experiment.evidence && options.set.is_empty()
-}
-
 fn write_report(
     ctx: &Context,
     outcome: &Outcome,
-    about: &About,
+    report: &serde_json::Value,
     paper: Option<&Paper>,
-    evidence: Option<&Folders>,
-) -> Result<serde_json::Value> {
-    let report = report::build(ctx, outcome, about)?;
+) -> Result<()> {
     let pictures = outcome
         .variants
         .iter()
         .map(|(name, stages)| Ok((name.clone(), Pictures::of(ctx, stages)?)))
         .collect::<Result<Vec<_>>>()?;
     let mut text =
-        serde_json::to_string_pretty(&report).context("the report cannot be written as JSON")?;
+        serde_json::to_string_pretty(report).context("the report cannot be written as JSON")?;
     text.push('\n');
     write_atomically(&ctx.store.root().join("report.json"), text.as_bytes())?;
     let page = ctx.store.root().join("report.html");
-    write_atomically(&page, report::page(&report, paper, &pictures).as_bytes())?;
-    if let (Some(folders), Some((_, headline))) = (evidence, outcome.variants.first()) {
-        let (picture, _) = report::overview(ctx, headline)?;
-        let path = folders
-            .out
-            .join("figures")
-            .join(format!("{}-{}.png", ctx.experiment.name, about.profile));
-        write_atomically(&path, &picture.png)?;
-    }
+    write_atomically(&page, report::page(report, paper, &pictures).as_bytes())?;
     println!("report: {}", page.display());
-    Ok(report)
+    Ok(())
 }
 
 fn refresh(places: &Places) -> Result<()> {

@@ -1,35 +1,34 @@
 //! Where a result comes from.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
 use serde::{Deserialize, Serialize};
 
-/// What has to be known to make a result again.
+use crate::store::Record;
+
+/// What a stage was computed with; part of its record.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Provenance {
+#[serde(deny_unknown_fields)]
+pub struct Origin {
     /// Revision of the source code, or `unknown` outside a git checkout.
     pub revision: String,
     /// Whether tracked files differed from that revision; unknown outside a git checkout.
     pub dirty: Option<bool>,
-    /// sha256 of the images and labels used.
-    pub data_sha256: String,
-    /// The command line.
-    pub command: String,
-    /// Seconds of computation of all stages, those of earlier calls included.
-    pub wall_seconds: f64,
-    /// Versions of the program and of what it computes with.
-    pub versions: BTreeMap<String, String>,
+    /// `cpu` or `cuda`.
+    pub device: String,
     /// Threads.
     pub threads: usize,
     /// Processor and operating system.
     pub machine: String,
+    /// Versions of the program and of what it computes with.
+    pub versions: BTreeMap<String, String>,
 }
 
-impl Provenance {
-    /// Of this process; `home` is a folder of the checkout.
-    pub fn here(home: &Path, data_sha256: String, wall_seconds: f64) -> Self {
+impl Origin {
+    /// That of this process, which computes on `device`; `home` is a folder of the checkout.
+    pub fn here(home: &Path, device: &str) -> Self {
         let git = |arguments: &[&str]| {
             let output = Command::new("git")
                 .arg("-C")
@@ -46,27 +45,95 @@ impl Provenance {
             revision: git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into()),
             dirty: git(&["status", "--porcelain", "--untracked-files=no"])
                 .map(|text| !text.is_empty()),
-            data_sha256,
-            command: command_line(),
-            wall_seconds,
-            versions: versions(),
+            device: device.to_string(),
             threads: rayon::current_num_threads(),
             machine: machine(),
+            versions: versions(),
         }
     }
 }
 
-/// The command line without the folder of the program.
-fn command_line() -> String {
-    let mut words = std::env::args();
-    let program = words.next().unwrap_or_default();
-    let program = Path::new(&program)
-        .file_name()
-        .map_or(program.clone(), |name| name.to_string_lossy().into_owned());
-    std::iter::once(program)
-        .chain(words)
-        .collect::<Vec<_>>()
-        .join(" ")
+/// What has to be known to make a result again. Stages of one result may come from several calls: where they differ, all
+/// values are listed, separated by commas.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Provenance {
+    /// Revision of the source code at each stage, or `unknown` outside a git checkout.
+    pub revision: String,
+    /// Whether tracked files differed from the revision at any stage; unknown outside a git checkout.
+    pub dirty: Option<bool>,
+    /// sha256 of the images and labels used.
+    pub data_sha256: String,
+    /// A command that makes the result again.
+    pub command: String,
+    /// Sum of the stages' seconds of computation, whichever call they ran in.
+    pub wall_seconds: f64,
+    /// Versions of the program and of what it computes with.
+    pub versions: BTreeMap<String, String>,
+    /// Threads.
+    pub threads: String,
+    /// Processor and operating system.
+    pub machine: String,
+}
+
+impl Provenance {
+    /// Of a result made of these stages.
+    pub fn of(records: &[&Record], data_sha256: String, command: String) -> Self {
+        let all = |of: fn(&Origin) -> String| joined(records.iter().map(|r| of(&r.origin)));
+        let dirty: Vec<Option<bool>> = records.iter().map(|r| r.origin.dirty).collect();
+        let names: BTreeSet<&String> = records
+            .iter()
+            .flat_map(|record| record.origin.versions.keys())
+            .collect();
+        let versions = names.into_iter().map(|name| {
+            let values = records
+                .iter()
+                .filter_map(|record| record.origin.versions.get(name).cloned());
+            (name.clone(), joined(values))
+        });
+        let seconds: f64 = records.iter().map(|record| record.wall_seconds).sum();
+        Self {
+            revision: all(|origin| origin.revision.clone()),
+            dirty: if dirty.contains(&Some(true)) {
+                Some(true)
+            } else if dirty.contains(&None) {
+                None
+            } else {
+                Some(false)
+            },
+            data_sha256,
+            command,
+            wall_seconds: (seconds * 1e3).round() / 1e3,
+            versions: versions.collect(),
+            threads: all(|origin| origin.threads.to_string()),
+            machine: all(|origin| origin.machine.clone()),
+        }
+    }
+}
+
+/// The different values in the order of their first appearance.
+fn joined(values: impl Iterator<Item = String>) -> String {
+    let mut seen: Vec<String> = Vec::new();
+    for value in values {
+        if !seen.contains(&value) {
+            seen.push(value);
+        }
+    }
+    seen.join(", ")
+}
+
+/// The command that computes one seed of an experiment, without the folders of this machine.
+pub fn command(experiment: &str, profile: &str, seed: u64, assignments: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=,+".contains(c);
+    let mut line = format!("cargo xtask reproduce {experiment} --profile {profile} --seed {seed}");
+    for assignment in assignments {
+        line.push_str(" --set ");
+        if assignment.chars().all(plain) {
+            line.push_str(assignment);
+        } else {
+            line.push_str(&format!("'{}'", assignment.replace('\'', "'\\''")));
+        }
+    }
+    line
 }
 
 fn versions() -> BTreeMap<String, String> {
@@ -75,20 +142,21 @@ fn versions() -> BTreeMap<String, String> {
     } else {
         "release"
     };
+    let cuda = if cfg!(feature = "cuda") {
+        "built in"
+    } else {
+        "not built in"
+    };
     [
-        ("private-snn", env!("CARGO_PKG_VERSION")),
-        ("profile", profile),
-        (
-            "cuda",
-            if cfg!(feature = "cuda") {
-                "built in"
-            } else {
-                "not built in"
-            },
-        ),
+        ("private-snn", Some(env!("CARGO_PKG_VERSION"))),
+        ("candle", option_env!("CANDLE_VERSION")),
+        ("rustc", option_env!("RUSTC_VERSION")),
+        ("profile", Some(profile)),
+        ("cuda", Some(cuda)),
     ]
-    .map(|(name, version)| (name.to_string(), version.to_string()))
-    .into()
+    .into_iter()
+    .filter_map(|(name, version)| Some((name.to_string(), version?.to_string())))
+    .collect()
 }
 
 fn machine() -> String {
@@ -110,15 +178,74 @@ fn machine() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::Inputs;
+    use serde_json::Value;
+
+    fn record(revision: &str, dirty: Option<bool>, threads: usize) -> Record {
+        let folder = tempfile::tempdir().unwrap();
+        Record {
+            key: String::new(),
+            inputs: Inputs {
+                stage: "train".into(),
+                format: 1,
+                config: Value::Null,
+                seed: 1,
+                device: "cpu".into(),
+                upstream: BTreeMap::new(),
+            },
+            artefacts: BTreeMap::new(),
+            figures: Value::Null,
+            wall_seconds: 1.25,
+            origin: Origin {
+                revision: revision.into(),
+                dirty,
+                threads,
+                ..Origin::here(folder.path(), "cpu")
+            },
+        }
+    }
 
     #[test]
     fn outside_a_checkout_the_revision_is_unknown() {
         let folder = tempfile::tempdir().unwrap();
-        let provenance = Provenance::here(folder.path(), "00".into(), 1.0);
+        let origin = Origin::here(folder.path(), "cpu");
+        assert_eq!((origin.revision.as_str(), origin.dirty), ("unknown", None));
+        assert!(origin.threads >= 1 && !origin.machine.is_empty());
+    }
+
+    #[test]
+    fn stages_that_agree_are_named_once_and_others_listed() {
+        let same = [record("a", Some(false), 2), record("a", Some(false), 2)];
+        let of = |records: &[Record]| {
+            Provenance::of(
+                &records.iter().collect::<Vec<_>>(),
+                "00".into(),
+                "run".into(),
+            )
+        };
+        let one = of(&same);
+        assert_eq!((one.revision.as_str(), one.dirty), ("a", Some(false)));
+        assert_eq!((one.threads.as_str(), one.wall_seconds), ("2", 2.5));
+        assert_eq!(one.versions["private-snn"], env!("CARGO_PKG_VERSION"));
+        let two = of(&[
+            record("a", Some(false), 2),
+            record("b", Some(true), 4),
+            record("a", None, 2),
+        ]);
+        assert_eq!((two.revision.as_str(), two.dirty), ("a, b", Some(true)));
+        assert_eq!(two.threads, "2, 4");
         assert_eq!(
-            (provenance.revision.as_str(), provenance.dirty),
-            ("unknown", None)
+            of(&[record("a", None, 2), record("a", Some(false), 2)]).dirty,
+            None
         );
-        assert!(provenance.threads >= 1 && !provenance.machine.is_empty());
+    }
+
+    #[test]
+    fn a_command_is_quoted_where_a_shell_needs_it() {
+        let set = ["encrypt.epochs=3".to_string(), "windows=[1, 2]".into()];
+        assert_eq!(
+            command("glyphs", "cpu", 3, &set),
+            "cargo xtask reproduce glyphs --profile cpu --seed 3 --set encrypt.epochs=3 --set 'windows=[1, 2]'"
+        );
     }
 }

@@ -53,6 +53,10 @@ fn numbers_outside_their_range_are_named_with_it() {
         ("judge.training.epochs=many", "judge.training.epochs"),
         ("evaluate.windows=[4,2]", "windows"),
         ("headline=nobody", "nobody"),
+        (
+            "judge.network={depth=\"vgg5\",width=0.1,hidden=0,batch_norm=true}",
+            "judge.network",
+        ),
         ("convert.initial_membrane=1.5", "initial_membrane"),
     ] {
         let said = failure(&["train", "smoke", "--set", assignment], out.path());

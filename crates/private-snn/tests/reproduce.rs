@@ -4,11 +4,12 @@ mod common;
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
-use common::{artefacts, figures, files, program, run, run_well, tiny, wait_for};
-use serde_json::Value;
+use common::{
+    TINY, artefacts, figures, files, json, program, report, run, run_well, tiny, wait_for,
+};
 
 /// An uninterrupted run that several tests compare with.
 fn whole() -> &'static Path {
@@ -127,83 +128,83 @@ fn another_seed_gives_other_artefacts_beside_the_first() {
     assert_ne!(found[0].1["ann.safetensors"], found[1].1["ann.safetensors"]);
 }
 
-/// Kills the program as soon as `moment` accepts a file, runs it again, and compares with the run that was never
-/// stopped.
-fn killed_at(moment: impl Fn(&Path) -> bool) {
-    let out = tempfile::tempdir().expect("a folder");
-    let mut child = program(&tiny(&["reproduce", "smoke"]), out.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("started");
-    let seen = wait_for(&mut child, out.path(), moment);
-    child.kill().expect("killed");
-    child.wait().expect("ended");
-    assert!(seen, "it ended before it could be killed");
-    assert!(
-        !files(out.path())
-            .iter()
-            .any(|path| path.ends_with("report.json")),
-        "it had ended already"
-    );
-    run_well(&tiny(&["reproduce", "smoke"]), out.path());
-    assert_eq!(figures(out.path()), figures(whole()));
-    assert_eq!(artefacts(out.path()), artefacts(whole()));
-}
+/// The stages that last long enough to be stopped in the middle, in their order, and a file that shows that one is at
+/// work: its checkpoint, where it has any.
+const STAGES: [(&str, &str); 8] = [
+    ("judge", "state.safetensors"),
+    ("train", "state.safetensors"),
+    ("synth", "shard-00000.safetensors"),
+    ("convert", "lock"),
+    ("encrypt", "state.safetensors"),
+    ("attack-back_conversion-ann", "lock"),
+    ("attack-spike_gradient-encrypted", "lock"),
+    ("evaluate", "lock"),
+];
 
 fn in_stage(path: &Path, stage: &str, file: &str) -> bool {
     let folder = path
         .parent()
         .and_then(Path::file_name)
         .map(|name| name.to_string_lossy().into_owned());
-    folder.is_some_and(|folder| folder.starts_with(stage))
-        && path
-            .file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with(file))
+    folder
+        .as_deref()
+        .and_then(|folder| folder.rsplit_once('-'))
+        .is_some_and(|(name, _)| name == stage)
+        && path.file_name().is_some_and(|name| name == file)
 }
 
-#[test]
-fn killed_in_training() {
-    killed_at(|path| in_stage(path, "train-", "state.safetensors"));
-}
-
-#[test]
-fn killed_in_synthesis() {
-    killed_at(|path| in_stage(path, "synth-", "shard-00000"));
-}
-
-#[test]
-fn killed_in_encryption() {
-    killed_at(|path| in_stage(path, "encrypt-", "state.safetensors"));
-}
-
-#[test]
-fn killed_in_an_attack() {
-    killed_at(|path| in_stage(path, "attack-", "lock"));
-}
-
-#[test]
-fn ctrl_c_ends_with_130_and_the_same_command_goes_on() {
+/// Stops the program in every stage in turn and starts it again each time; then compares with the run that was never
+/// stopped. `stop` ends the child.
+fn stopped_in_every_stage(stop: impl Fn(Child)) {
     let out = tempfile::tempdir().expect("a folder");
-    let mut child = program(&tiny(&["reproduce", "smoke"]), out.path())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("started");
-    assert!(wait_for(&mut child, out.path(), |path| in_stage(
-        path, "train-", "lock"
-    )));
-    let sent = Command::new("kill")
-        .args(["-INT", &child.id().to_string()])
-        .status()
-        .expect("kill");
-    assert!(sent.success());
-    let output = child.wait_with_output().expect("ended");
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(130), "{said}");
-    assert!(said.contains("the same command goes on"), "{said}");
+    for (stage, file) in STAGES {
+        // the end of a stage may come before the signal: then the stage is made anew
+        let in_time = (0..5).any(|_| {
+            let mut child = program(&tiny(&["reproduce", "smoke"]), out.path())
+                .stdout(Stdio::null())
+                .stderr(Stdio::piped())
+                .spawn()
+                .expect("started");
+            let seen = wait_for(&mut child, out.path(), |path| in_stage(path, stage, file));
+            stop(child);
+            assert!(seen, "it ended without {file} of {stage}");
+            let found = files(out.path());
+            let record = found
+                .iter()
+                .find(|path| in_stage(path, stage, "record.json"));
+            if let Some(record) = record {
+                fs::remove_dir_all(record.parent().expect("a folder")).expect("removed");
+            }
+            record.is_none()
+        });
+        assert!(in_time, "{stage} was never stopped in time");
+    }
     run_well(&tiny(&["reproduce", "smoke"]), out.path());
     assert_eq!(figures(out.path()), figures(whole()));
+    assert_eq!(artefacts(out.path()), artefacts(whole()));
+}
+
+#[test]
+fn killed_in_every_stage_it_goes_on_to_the_same_bytes() {
+    stopped_in_every_stage(|mut child| {
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+    });
+}
+
+#[test]
+fn ctrl_c_in_every_stage_ends_with_130_and_the_same_command_goes_on() {
+    stopped_in_every_stage(|child| {
+        let sent = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .status()
+            .expect("kill");
+        assert!(sent.success());
+        let output = child.wait_with_output().expect("ended");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert!(said.contains("the same command goes on"), "{said}");
+    });
 }
 
 #[test]
@@ -217,7 +218,7 @@ fn two_processes_do_not_share_a_stage() {
         .expect("started");
     assert!(wait_for(&mut child, out.path(), |path| in_stage(
         path,
-        "train-",
+        "train",
         "state.safetensors"
     )));
     let second = run(&words, out.path());
@@ -233,8 +234,15 @@ fn two_processes_do_not_share_a_stage() {
 
 #[test]
 fn the_report_has_what_its_readers_are_promised() {
-    let report: Value = figures(whole());
+    let report = report(whole());
     for pointer in [
+        "/settings/name",
+        "/provenance/revision",
+        "/provenance/versions/private-snn",
+        "/provenance/versions/candle",
+        "/provenance/versions/rustc",
+        "/provenance/threads",
+        "/provenance/machine",
         "/experiment",
         "/profile",
         "/seed",
@@ -281,4 +289,80 @@ fn the_report_has_what_its_readers_are_promised() {
         );
     }
     assert_eq!(report["attacks"].as_array().map(Vec::len), Some(5));
+    let provenance = &report["provenance"];
+    assert!(provenance.get("dirty").is_some());
+    assert_eq!(provenance["data_sha256"].as_str().map(str::len), Some(64));
+    let command = format!(
+        "cargo xtask reproduce smoke --profile cpu --seed 1 {}",
+        TINY.join(" ")
+    );
+    assert_eq!(provenance["command"], command);
+    let records = files(whole());
+    let seconds: f64 = records
+        .iter()
+        .filter(|path| path.ends_with("record.json"))
+        .map(|path| json(path)["wall_seconds"].as_f64().expect("seconds"))
+        .sum();
+    let said = provenance["wall_seconds"].as_f64().expect("seconds");
+    assert!((said - seconds).abs() < 1e-2, "{said} and {seconds}");
+}
+
+/// The smoke experiment as evidence, with the settings of [`TINY`] written into its file.
+fn evidence_file(folder: &Path) {
+    let home = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/experiments/smoke.toml");
+    let text = fs::read_to_string(home).expect("the smoke experiment");
+    let mut text = text.replace("evidence = false", "evidence = true");
+    for (from, to) in [
+        ("train = 400", "train = 120"),
+        ("test = 100", "test = 40"),
+        ("validation = 100", "validation = 20"),
+    ] {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    fs::create_dir_all(folder).expect("a folder");
+    fs::write(folder.join("smoke.toml"), text).expect("written");
+}
+
+#[test]
+fn evidence_is_not_replaced_by_fewer_seeds() {
+    let out = tempfile::tempdir().expect("a folder");
+    let experiments = out.path().join("experiments");
+    evidence_file(&experiments);
+    let call = |verb: &str, seeds: &str| {
+        let folder = experiments.to_str().expect("UTF-8");
+        let words = [verb, "smoke", "--seed", seeds, "--experiments", folder];
+        String::from_utf8_lossy(&run_well(&words, out.path()).stderr).into_owned()
+    };
+    let path = out.path().join("results/smoke.json");
+    let picture = out.path().join("figures/smoke-images.svg");
+    let seeds = || json(&path)["seeds"].clone();
+    call("reproduce", "2");
+    assert_eq!(seeds(), serde_json::json!([2]));
+    // the other seed is gathered
+    call("reproduce", "1");
+    assert_eq!(seeds(), serde_json::json!([1, 2]));
+    assert!(picture.is_file());
+    let kept = fs::read(&path).expect("evidence");
+    call("report", "1");
+    assert_eq!(fs::read(&path).expect("evidence"), kept);
+    // a missing seed keeps the file
+    fs::rename(
+        out.path().join("runs/smoke/cpu/seed-2"),
+        out.path().join("elsewhere"),
+    )
+    .expect("moved");
+    let said = call("reproduce", "1");
+    assert_eq!(fs::read(&path).expect("evidence"), kept);
+    assert!(
+        said.contains("seed 2,") && said.contains("reproduce smoke --profile cpu --seed 1,2`"),
+        "{said}"
+    );
+    // a report computes nothing and is no evidence
+    fs::remove_file(&path).expect("removed");
+    fs::remove_file(&picture).expect("removed");
+    call("report", "1");
+    assert!(!path.exists() && !picture.exists());
+    call("reproduce", "1");
+    assert_eq!(seeds(), serde_json::json!([1]));
 }

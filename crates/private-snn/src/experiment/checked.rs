@@ -52,12 +52,18 @@ impl Experiment {
         }
         let topology =
             |key: String, network: &VggConfig| topology(config.dataset, network).context(key);
-        topology("judge.network".into(), &config.judge.network)?;
+        let judge = topology("judge.network".into(), &config.judge.network)?;
         config.judge.training.check().context("judge.training")?;
         for (name, variant) in &config.variants {
             safe_name("variants", name)?;
             let at = |key: &str| format!("variants.{name}.{key}");
-            topology(at("ann.network"), &variant.ann.network)?;
+            let source = topology(at("ann.network"), &variant.ann.network)?;
+            if source.layers() == judge.layers() {
+                bail!(
+                    "judge.network: has the same layers as {}; an independent judge needs another network",
+                    at("ann.network")
+                );
+            }
             variant
                 .ann
                 .training

@@ -21,6 +21,7 @@ use snn_core::rng::Seed;
 use crate::data::Data;
 use crate::experiment::Experiment;
 use crate::progress::Console;
+use crate::provenance::Origin;
 use crate::store::{Finished, Inputs, OpenSlot, Slot, Store};
 
 pub use convert::ConversionFigures;
@@ -32,7 +33,7 @@ pub use synth::{SynthFigures, load_synthetic};
 pub use train::TrainFigures;
 
 /// Raised when a stage's code changes its results: finished stages of older versions are then computed again.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// Everything that a stage works with.
 #[derive(Debug)]
@@ -47,6 +48,8 @@ pub struct Context<'a> {
     pub seed: u64,
     /// Where to compute.
     pub device: Device,
+    /// What stages computed now come from.
+    pub origin: &'a Origin,
     /// Whom to tell.
     pub console: &'a Console,
     /// Whether stages that are not finished are computed, or an error.
@@ -77,6 +80,7 @@ impl Context<'_> {
             format: FORMAT,
             config: serde_json::to_value(config)?,
             seed: self.seed,
+            device: crate::device::name(&self.device).into(),
             upstream: upstream
                 .iter()
                 .map(|(name, sum)| (name.to_string(), sum.clone()))
@@ -108,7 +112,8 @@ impl Context<'_> {
                 let mut task = self.console.task(&name);
                 let (artefacts, figures) = work(&slot, &mut |progress| task.see(progress))?;
                 drop(task);
-                let finished = slot.finish(&artefacts, serde_json::to_value(figures)?)?;
+                let finished =
+                    slot.finish(&artefacts, serde_json::to_value(figures)?, self.origin)?;
                 tracing::info!("{name}: done in {:.1} s", finished.record.wall_seconds);
                 Ok(finished)
             }

@@ -21,6 +21,8 @@ pub struct Inputs {
     pub config: Value,
     /// The run's seed.
     pub seed: u64,
+    /// `cpu` or `cuda`: the same computation differs in its last bits between them.
+    pub device: String,
     /// sha256 of everything that comes from earlier stages or from the data set, by name.
     pub upstream: BTreeMap<String, String>,
 }
@@ -99,6 +101,7 @@ mod tests {
             format: 1,
             config,
             seed: 1,
+            device: "cpu".into(),
             upstream: BTreeMap::from([("data".into(), "00".into())]),
         };
         let hash = |config| inputs(config).hash().unwrap();
@@ -110,6 +113,9 @@ mod tests {
         assert_ne!(hash(json!({"a": [1, 2]})), hash(json!({"a": [2, 1]})));
         let mut other = inputs(json!({}));
         other.upstream.insert("data".into(), "01".into());
+        assert_ne!(other.hash().unwrap(), hash(json!({})));
+        let mut other = inputs(json!({}));
+        other.device = "cuda".into();
         assert_ne!(other.hash().unwrap(), hash(json!({})));
     }
 

@@ -17,6 +17,8 @@ pub use key::{Inputs, canonical, hex, sha256, sha256_of_file};
 pub use lock::Lock;
 pub use record::{Finished, Record};
 
+use crate::provenance::Origin;
+
 const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
 const ELAPSED: &str = "elapsed";
@@ -148,7 +150,7 @@ impl OpenSlot {
     ///
     /// # Errors
     /// An artefact that is not there; a record that cannot be written.
-    pub fn finish(self, artefacts: &[&str], figures: Value) -> Result<Finished> {
+    pub fn finish(self, artefacts: &[&str], figures: Value, origin: &Origin) -> Result<Finished> {
         let mut sums = std::collections::BTreeMap::new();
         for &file in artefacts {
             sums.insert(file.to_string(), sha256_of_file(&self.path(file))?);
@@ -159,6 +161,7 @@ impl OpenSlot {
             artefacts: sums,
             figures,
             wall_seconds: (self.elapsed() * 1e3).round() / 1e3,
+            origin: origin.clone(),
         };
         record.save(&self.path(RECORD))?;
         for entry in std::fs::read_dir(&self.folder)
@@ -192,6 +195,7 @@ mod tests {
             format: 1,
             config: json!({"epochs": 2}),
             seed,
+            device: "cpu".into(),
             upstream: Default::default(),
         }
     }
@@ -202,7 +206,9 @@ mod tests {
         };
         std::fs::write(slot.path("weights"), format!("weights {seed}")).unwrap();
         std::fs::write(slot.path("state"), "checkpoint").unwrap();
-        slot.finish(&["weights"], json!({"accuracy": 0.5})).unwrap()
+        let origin = Origin::here(store.root(), "cpu");
+        slot.finish(&["weights"], json!({"accuracy": 0.5}), &origin)
+            .unwrap()
     }
 
     #[test]
@@ -214,6 +220,7 @@ mod tests {
             panic!("not found")
         };
         assert_eq!(found.record.figures, json!({"accuracy": 0.5}));
+        assert_eq!(found.record.origin, made.record.origin);
         assert_eq!(
             found.sha256("weights").unwrap(),
             made.sha256("weights").unwrap()

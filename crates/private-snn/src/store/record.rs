@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::key::{Inputs, sha256_of_file};
+use crate::provenance::Origin;
 
 /// What `record.json` holds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +22,10 @@ pub struct Record {
     pub artefacts: BTreeMap<String, String>,
     /// What the stage measured.
     pub figures: Value,
-    /// Duration.
+    /// Seconds of computation.
     pub wall_seconds: f64,
+    /// What it was computed with.
+    pub origin: Origin,
 }
 
 impl Record {

@@ -17,7 +17,7 @@ pub const TINY: &[&str] = &[
     "--set",
     "data.glyphs.test=40",
     "--set",
-    "judge.training.epochs=1",
+    "judge.training.epochs=2",
     "--set",
     "ann.training.epochs=2",
     "--set",
@@ -124,14 +124,23 @@ pub fn artefacts(out: &Path) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The report without what depends on the clock and the call.
-pub fn figures(out: &Path) -> Value {
+/// A file of JSON.
+pub fn json(path: &Path) -> Value {
+    serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("JSON")
+}
+
+/// The only report.
+pub fn report(out: &Path) -> Value {
     let path = files(out)
         .into_iter()
         .find(|path| path.ends_with("report.json"))
         .expect("a report");
-    let mut report: Value =
-        serde_json::from_str(&std::fs::read_to_string(path).expect("read")).expect("JSON");
+    json(&path)
+}
+
+/// The report without what depends on the clock and the call.
+pub fn figures(out: &Path) -> Value {
+    let mut report = report(out);
     for scope in ["", "/variants/modern"] {
         let map = report
             .pointer_mut(scope)
