@@ -1,8 +1,8 @@
 //! The allocator's habits.
 
 /// Keeps freed memory for the next tensor. By default glibc maps every large tensor afresh and gives it back when it is
-/// dropped, and the page faults of that cost more than most operations on the tensor: half of the time of a training
-/// in spikes. Elsewhere than on Linux with glibc this does nothing.
+/// dropped, and the page faults of that cost more than a cheap operation on the tensor itself. Elsewhere than on Linux
+/// with glibc this does nothing.
 pub fn keep_freed_pages() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     {
