@@ -37,6 +37,8 @@ pub enum Verb {
     Convert(Run),
     /// Train the spiking network on the synthetic images (stage 3)
     Encrypt(Run),
+    /// Measure the spiking networks on the validation images, for choosing settings without the test set
+    Validate(Run),
     /// Attack the networks and measure what leaks (stage 4)
     Attack(Run),
     /// Write the report of an experiment; without one, the tables and figures of the README
@@ -64,6 +66,7 @@ impl Verb {
             Verb::Synth(_) => "synth",
             Verb::Convert(_) => "convert",
             Verb::Encrypt(_) => "encrypt",
+            Verb::Validate(_) => "validate",
             Verb::Attack(_) => "attack",
             Verb::Report(_) => "report",
             Verb::List(_) => "list",

@@ -38,6 +38,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         | Verb::Synth(run)
         | Verb::Convert(run)
         | Verb::Encrypt(run)
+        | Verb::Validate(run)
         | Verb::Attack(run) => program::experiment(&workspace, name, run),
         Verb::Report(rest) | Verb::List(rest) => program::plain(&workspace, name, rest),
         Verb::Fetch(fetch) => data::fetch_verb(&workspace, &fetch).map(|()| ExitCode::SUCCESS),

@@ -32,6 +32,9 @@ pub enum Verb {
     Convert(Run),
     /// Go on training the spiking network on the synthetic images (and what this needs)
     Encrypt(Run),
+    /// Measure the spiking networks on the validation images, for choosing settings without the test set (and what this
+    /// needs)
+    Validate(Run),
     /// Attack the networks and measure what leaks (and what this needs)
     Attack(Run),
     /// Write the report of an experiment from its finished stages; without an experiment, the tables and figures of the

@@ -74,6 +74,9 @@ pub fn execute(cli: Cli, console: &Console) -> Result<()> {
         Verb::Encrypt(run) => {
             experiment(&run.experiment, &run.options, console, Goal::Encrypt, true)
         }
+        Verb::Validate(run) => {
+            experiment(&run.experiment, &run.options, console, Goal::Validate, true)
+        }
         Verb::Attack(run) => experiment(&run.experiment, &run.options, console, Goal::Attack, true),
         Verb::Report(report) => match &report.experiment {
             Some(name) => experiment(name, &report.options, console, Goal::Report, false),
@@ -259,6 +262,7 @@ pub fn set_threads(verb: &Verb) -> Result<()> {
         | Verb::Synth(run)
         | Verb::Convert(run)
         | Verb::Encrypt(run)
+        | Verb::Validate(run)
         | Verb::Attack(run) => &run.options,
         Verb::Report(report) => &report.options,
         Verb::List(_) => return Ok(()),
@@ -281,6 +285,7 @@ pub fn loudness(verb: &Verb) -> cli::Loudness {
         | Verb::Synth(run)
         | Verb::Convert(run)
         | Verb::Encrypt(run)
+        | Verb::Validate(run)
         | Verb::Attack(run) => run.options.loudness,
         Verb::Report(report) => report.options.loudness,
         Verb::List(list) => list.loudness,

@@ -366,3 +366,51 @@ fn evidence_is_not_replaced_by_fewer_seeds() {
     call("reproduce", "1");
     assert_eq!(seeds(), serde_json::json!([1]));
 }
+
+#[test]
+fn validate_measures_the_networks_without_judge_attack_or_test_images() {
+    let out = tempfile::tempdir().expect("a folder");
+    let say = || {
+        let output = run_well(&tiny(&["validate", "smoke", "--quiet"]), out.path());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let said = say();
+    assert!(
+        said.contains("on 20 validation images: source"),
+        "20 images: {said}"
+    );
+    for network in [
+        "converted (T = 4)",
+        "converted with real data (T = 4)",
+        "encrypted (T = ",
+    ] {
+        assert!(said.contains(network), "{network}: {said}");
+    }
+    let record = json(&stage(out.path(), "validate").join("record.json"));
+    let figures = &record["figures"];
+    // accuracies of 20 images are whole twentieths
+    for accuracy in figures["spiking"]
+        .as_array()
+        .expect("networks")
+        .iter()
+        .map(|network| &network["accuracy"])
+        .chain([&figures["source"]])
+    {
+        let right = accuracy.as_f64().expect("a share") * 20.0;
+        assert!((right - right.round()).abs() < 1e-9, "{figures}");
+    }
+    let validation = json(&stage(out.path(), "train").join("record.json"))["figures"]["history"]
+        .as_array()
+        .and_then(|epochs| epochs.last().cloned())
+        .expect("epochs")["validation_accuracy"]
+        .clone();
+    assert_eq!(figures["source"], validation);
+    let stages: Vec<_> = files(out.path()).into_iter().collect();
+    for absent in ["/judge-", "/attack-", "/evaluate-", "/leakage-"] {
+        assert!(
+            stages.iter().all(|path| !path.display().to_string().contains(absent)),
+            "{absent}"
+        );
+    }
+    assert_eq!(say(), said);
+}

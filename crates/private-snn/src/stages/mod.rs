@@ -8,6 +8,7 @@ mod leakage;
 mod pipeline;
 mod synth;
 mod train;
+mod validate;
 
 use std::collections::BTreeMap;
 

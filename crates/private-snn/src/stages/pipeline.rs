@@ -4,6 +4,7 @@ use anyhow::Result;
 
 use super::attack::{Attacked, Target, attack};
 use super::evaluate::{Evaluated, evaluate};
+use super::validate::validate;
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::store::Finished;
 
@@ -18,6 +19,8 @@ pub enum Goal {
     Convert,
     /// The encrypted network.
     Encrypt,
+    /// The spiking networks on the validation images.
+    Validate,
     /// The attacks and their figures.
     Attack,
     /// Everything a report needs.
@@ -81,6 +84,15 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
             continue;
         }
         let encrypted = encrypt::encrypt(ctx, name, variant, &converted, &synthetic)?;
+        if goal == Goal::Validate {
+            let networks = [
+                ("converted", &converted, variant.evaluate.timesteps),
+                ("converted with real data", &control, variant.evaluate.timesteps),
+                ("encrypted", &encrypted, variant.encrypt.timesteps),
+            ];
+            validate(ctx, name, &trained, &networks)?;
+            continue;
+        }
         let Some(judge) = &judge else { continue };
         let targets = [
             Target::Ann(&converted),
