@@ -53,9 +53,15 @@ pub struct ConvertConfig {
     /// Membrane before the first step as a share of the threshold, in [0, 1): 0 is the paper's, 0.5 makes rates round
     /// instead of floor.
     pub initial_membrane: f64,
+    /// Steps at the start that the readout does not count; see [`snn_core::SpikingSettings::readout_delay`]. The paper's
+    /// is 0.
+    pub readout_delay: usize,
+    /// Whether biases are moved until every channel's mean rate on the calibration images stands for its mean activation
+    /// in the source network. Needs images, and biases (batch norm gives them). The paper's is no.
+    pub bias_correction: bool,
     /// Dynamics of the populations.
     pub neuron: NeuronSettings,
-    /// Steps per image in [`ThresholdRule::MaxCurrent`], and of the report.
+    /// Steps per image in [`ThresholdRule::MaxCurrent`], in the bias correction and of the report.
     pub calibration_timesteps: usize,
     /// Images at a time.
     pub batch: usize,
@@ -70,6 +76,8 @@ impl Default for ConvertConfig {
             thresholds: ThresholdRule::MaxCurrent { scale: one() },
             encoder: Encoder::Poisson,
             initial_membrane: 0.0,
+            readout_delay: 0,
+            bias_correction: false,
             neuron: NeuronSettings::default(),
             calibration_timesteps: 100,
             batch: 32,
@@ -83,9 +91,9 @@ fn one() -> f64 {
 }
 
 impl ConvertConfig {
-    /// Whether the thresholds need calibration images.
+    /// Whether the conversion needs calibration images.
     pub fn needs_images(&self) -> bool {
-        !matches!(self.thresholds, ThresholdRule::BatchNorm { .. })
+        self.bias_correction || !matches!(self.thresholds, ThresholdRule::BatchNorm { .. })
     }
 
     /// Refuses values outside their domain, by field.

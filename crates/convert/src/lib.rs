@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
+mod correction;
 mod draft;
 mod error;
 mod fold;
@@ -35,11 +36,11 @@ pub struct Conversion {
 /// Converts a trained network to a spiking one.
 ///
 /// `calibration` are images `[N, C, H, W]` f32 in [-1, 1], whichever the caller has: a synthetic set, or real images for a
-/// control. [`ThresholdRule::BatchNorm`] needs none. Calibration noise is drawn from `seed` by image index.
+/// control. [`ThresholdRule::BatchNorm`] without bias correction needs none. Calibration noise is drawn from `seed` by image index.
 ///
 /// # Errors
 /// A layer without a spiking counterpart, a layer whose threshold cannot be found by the rule, both with the layer's
-/// index and kind; a rule that needs images and none given; images of another shape or outside [-1, 1]; a field of
+/// index and kind; a layer without a bias to correct; a rule or correction that needs images and none given; images of another shape or outside [-1, 1]; a field of
 /// `config` outside its domain.
 pub fn convert(
     ann: &Ann,
@@ -57,7 +58,8 @@ pub fn convert(
         calibration.ok_or_else(|| {
             Error::argument(
                 "calibration",
-                "this threshold rule needs images; give a synthetic set, or use thresholds from batch-norm statistics",
+                "this threshold rule or bias correction needs images; give a synthetic set, or use thresholds from \
+                 batch-norm statistics and no correction",
             )
         })
     };
@@ -87,12 +89,16 @@ pub fn convert(
             draft.set_all(thresholds::batch_norm::find(&folded, deviations)?)?;
         }
     }
-    let network = draft.finish(SpikingSettings {
+    let mut network = draft.finish(SpikingSettings {
         neuron: config.neuron,
         encoder: config.encoder,
         initial_membrane: config.initial_membrane,
         readout_scale: 1.0,
+        readout_delay: config.readout_delay,
     })?;
+    if config.bias_correction {
+        network = correction::correct(network, source, required()?, config, seed, watch)?;
+    }
     let report = match calibration {
         Some(images) if config.report_images > 0 => {
             let images = images.narrow(0, 0, config.report_images.min(images.dim(0)?))?;

@@ -86,12 +86,11 @@ pub fn report(
     let total = images.dim(0)?;
     let device = network.parameters().device();
     let units = spike_values(network)?;
+    let first_counted = network.settings().first_counted_step(timesteps);
     let mut activity: BTreeMap<usize, Activity> = BTreeMap::new();
     let mut agreeing = 0;
 
-    let image_steps = (VALUES_AT_ONCE / network.topology().neuron_count().max(1)).max(1);
-    let chunk = image_steps.min(16).min(timesteps);
-    let batch = (image_steps / chunk).clamp(1, 64);
+    let (batch, chunk) = at_once(network.topology(), timesteps);
     for start in (0..total).step_by(batch) {
         let count = batch.min(total - start);
         let pixels = images
@@ -118,11 +117,15 @@ pub fn report(
                     .or_insert_with(|| Seen::new(spikes, count));
                 seen.add(spikes, from)?;
             }
-            let sum = stretch.readout.sum(0)?;
-            readout = Some(match readout {
-                Some(so_far) => (so_far + sum)?,
-                None => sum,
-            });
+            let uncounted = first_counted.saturating_sub(from).min(steps);
+            if uncounted < steps {
+                let counted = stretch.readout.narrow(0, uncounted, steps - uncounted)?;
+                let sum = counted.sum(0)?;
+                readout = Some(match readout {
+                    Some(so_far) => (so_far + sum)?,
+                    None => sum,
+                });
+            }
             state = next;
         }
         for (index, seen) in seen {
@@ -188,7 +191,7 @@ pub(crate) fn thresholds_only(network: &SpikingNetwork) -> Result<ConversionRepo
 
 /// What one spike of each population stands for, from the thresholds alone: the threshold times the unit of the
 /// currents, which is the geometric mean of the spike values before it.
-fn spike_values(network: &SpikingNetwork) -> Result<BTreeMap<usize, Unit>> {
+pub(crate) fn spike_values(network: &SpikingNetwork) -> Result<BTreeMap<usize, Unit>> {
     let mut current = 1.0;
     let mut units = BTreeMap::new();
     for (&index, threshold) in network.thresholds() {
@@ -202,6 +205,13 @@ fn spike_values(network: &SpikingNetwork) -> Result<BTreeMap<usize, Unit>> {
         units.insert(index, unit);
     }
     Ok(units)
+}
+
+/// Images and steps whose spikes are held at once.
+pub(crate) fn at_once(topology: &Topology, timesteps: usize) -> (usize, usize) {
+    let image_steps = (VALUES_AT_ONCE / topology.neuron_count().max(1)).max(1);
+    let chunk = image_steps.min(16).min(timesteps);
+    ((image_steps / chunk).clamp(1, 64), chunk)
 }
 
 /// Images that calibration or a report can take: [N, C, H, W] of the topology, N at least 1, in [-1, 1].

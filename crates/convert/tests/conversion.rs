@@ -3,7 +3,9 @@
 mod common;
 
 use ann::Mode;
-use common::{RELU, config, conv, convert, images, linear, percentile, random, values, vgg};
+use common::{
+    RELU, config, conv, convert, images, linear, percentile, random, refusal, values, vgg,
+};
 use convert::{ConvertConfig, Granularity, ThresholdRule, fold_batch_norm};
 use snn_core::encode::Encoder;
 use snn_core::evaluate::argmax;
@@ -52,6 +54,93 @@ fn channel_thresholds_keep_the_scale_of_the_weights() {
         .map(|(a, b)| f64::from(a / b).ln())
         .sum::<f64>();
     assert!((logarithms / ours.len() as f64).abs() < 1e-5);
+}
+
+#[test]
+fn corrected_biases_bring_mean_rates_to_mean_activations() {
+    let ann = vgg(false, true, 3);
+    let images = images(12, 2);
+    let rule = ThresholdRule::BatchNorm { deviations: 3.0 };
+    let plain = ConvertConfig {
+        initial_membrane: 0.5,
+        calibration_timesteps: 8,
+        ..config(rule, Encoder::Direct)
+    };
+    let corrected = ConvertConfig {
+        bias_correction: true,
+        ..plain.clone()
+    };
+    // largest difference of a channel's mean activation and what its mean rate stands for, by population
+    let differences = |config: &ConvertConfig| -> Vec<f64> {
+        let conversion = convert(&ann, Some(&images), config);
+        let network = &conversion.network;
+        let activations = conversion
+            .source
+            .trace(&images, Mode::Inference)
+            .expect("a trace")
+            .activations;
+        let ids: Vec<u64> = (0..12).collect();
+        let batch = Batch {
+            images: &images,
+            ids: &ids,
+            seed: Seed::new(1),
+        };
+        let run = network.run(batch, 8, 8).expect("a run");
+        let mut current = 1.0;
+        let mut differences = Vec::new();
+        for (index, threshold) in network.thresholds() {
+            let lambdas: Vec<f64> = values(threshold)
+                .iter()
+                .map(|&v| f64::from(v) * current)
+                .collect();
+            let logarithms: f64 = lambdas.iter().map(|l| l.ln()).sum();
+            current = (logarithms / lambdas.len() as f64).exp();
+            let activation = &activations[index];
+            let channels = activation.dim(1).expect("channels");
+            let mean = |tensor: &candle_core::Tensor| {
+                let tensor = tensor.flatten_from(1).expect("flat");
+                let per_channel = tensor.dim(1).expect("units") / channels;
+                let mut means = vec![0f64; channels];
+                for row in values(&tensor).chunks_exact(per_channel * channels) {
+                    for (i, value) in row.iter().enumerate() {
+                        means[i / per_channel] += f64::from(*value) / (per_channel * 12) as f64;
+                    }
+                }
+                means
+            };
+            let largest = mean(activation)
+                .iter()
+                .zip(mean(&run.spikes[index]))
+                .enumerate()
+                .map(|(c, (wanted, count))| {
+                    let lambda = lambdas[if lambdas.len() == 1 { 0 } else { c }];
+                    (wanted / lambda - count / 8.0).abs()
+                })
+                .fold(0.0, f64::max);
+            differences.push(largest);
+        }
+        differences
+    };
+    let (before, after) = (differences(&plain), differences(&corrected));
+    for (population, (before, after)) in before.iter().zip(&after).enumerate() {
+        assert!(after < &(0.7 * before), "{population}: {before} to {after}");
+    }
+}
+
+#[test]
+fn a_correction_without_a_bias_or_without_images_is_refused() {
+    let corrected = ConvertConfig {
+        bias_correction: true,
+        ..config(MAX_CURRENT, Encoder::Direct)
+    };
+    let said = refusal(&vgg(false, false, 1), Some(&images(2, 1)), &corrected);
+    assert!(said.contains("bias") && said.contains("layer 1"), "{said}");
+    let without_images = ConvertConfig {
+        thresholds: ThresholdRule::BatchNorm { deviations: 3.0 },
+        ..corrected
+    };
+    let said = refusal(&vgg(false, true, 1), None, &without_images);
+    assert!(said.contains("needs images"), "{said}");
 }
 
 #[test]

@@ -408,7 +408,9 @@ fn validate_measures_the_networks_without_judge_attack_or_test_images() {
     let stages: Vec<_> = files(out.path()).into_iter().collect();
     for absent in ["/judge-", "/attack-", "/evaluate-", "/leakage-"] {
         assert!(
-            stages.iter().all(|path| !path.display().to_string().contains(absent)),
+            stages
+                .iter()
+                .all(|path| !path.display().to_string().contains(absent)),
             "{absent}"
         );
     }

@@ -25,6 +25,20 @@ pub struct SpikingSettings {
     pub initial_membrane: f64,
     /// Factor from the readout's mean current to logits on the scale of the source network.
     pub readout_scale: f64,
+    /// Steps at the start that the readout does not count: deep populations need some to come to their rates. A window
+    /// no longer than that counts every step.
+    pub readout_delay: usize,
+}
+
+impl SpikingSettings {
+    /// The first step, from 0, that the readout of a window of `timesteps` steps counts.
+    pub fn first_counted_step(&self, timesteps: usize) -> usize {
+        if timesteps > self.readout_delay {
+            self.readout_delay
+        } else {
+            0
+        }
+    }
 }
 
 impl Default for SpikingSettings {
@@ -34,6 +48,7 @@ impl Default for SpikingSettings {
             encoder: Encoder::Poisson,
             initial_membrane: 0.0,
             readout_scale: 1.0,
+            readout_delay: 0,
         }
     }
 }
@@ -370,11 +385,13 @@ impl SpikingNetwork {
             .contiguous()?)
     }
 
-    /// Logits `[N, K]` after `timesteps` steps: readout scale times the mean current of the output layer.
-    /// Differentiable like [`SpikingNetwork::advance`].
+    /// Logits `[N, K]` after `timesteps` steps: readout scale times the mean current of the output layer over the steps
+    /// that count ([`SpikingSettings::readout_delay`]). Differentiable like [`SpikingNetwork::advance`].
     pub fn logits(&self, batch: Batch, mode: Mode, timesteps: usize) -> Result<Tensor> {
         let (stretch, _) = self.advance(batch, mode, timesteps, &State::default())?;
-        Ok((stretch.readout.mean(0)? * self.settings.readout_scale)?)
+        let first = self.settings.first_counted_step(timesteps);
+        let counted = stretch.readout.narrow(0, first, timesteps - first)?;
+        Ok((counted.mean(0)? * self.settings.readout_scale)?)
     }
 
     /// Runs without a graph, `chunk` steps at a time so that memory does not grow with T, and gives what is needed to
@@ -419,11 +436,12 @@ impl SpikingNetwork {
         let currents = Tensor::cat(&currents, 0)?;
         for t in 0..timesteps {
             let current = currents.get(t)?;
+            let first = self.settings.first_counted_step(t + 1);
             let total = match sum {
-                Some(sum) => (sum + current)?,
-                None => current,
+                Some(sum) if t > first => (sum + current)?,
+                _ => current,
             };
-            logits.push((&total * (self.settings.readout_scale / (t + 1) as f64))?);
+            logits.push((&total * (self.settings.readout_scale / (t + 1 - first) as f64))?);
             sum = Some(total);
         }
         Ok(Run {

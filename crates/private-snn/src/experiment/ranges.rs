@@ -56,6 +56,7 @@ const RANGES: &[Range] = &[
     at_least("synth.jitter", 0.0, 64.0),
     at_least("synth.batch", 1.0, 65_536.0),
     at_least("convert.initial_membrane", 0.0, 0.999),
+    at_least("convert.readout_delay", 0.0, STEPS),
     at_least("calibration_images", 0.0, MANY),
     at_least("convert.report_images", 0.0, MANY),
     at_least("convert.calibration_timesteps", 1.0, STEPS),

@@ -87,12 +87,7 @@ pub fn convert(
                 ctx.seed_of("convert"),
                 watch,
             )?;
-            save(
-                slot,
-                &conversion,
-                &variant.convert.thresholds,
-                "synthetic images",
-            )
+            save(slot, &conversion, &variant.convert, "synthetic images")
         },
     )
 }
@@ -132,12 +127,7 @@ pub fn control(
             let images = images.to_device(&ctx.device)?;
             let conversion =
                 ::convert::convert(&ann, Some(&images), &config, ctx.seed_of("convert"), watch)?;
-            save(
-                slot,
-                &conversion,
-                &config.thresholds,
-                "real training images",
-            )
+            save(slot, &conversion, &config, "real training images")
         },
     )
 }
@@ -145,13 +135,13 @@ pub fn control(
 fn save(
     slot: &crate::store::OpenSlot,
     conversion: &Conversion,
-    rule: &ThresholdRule,
+    config: &ConvertConfig,
     images: &str,
 ) -> Result<(Vec<&'static str>, ConversionFigures)> {
     conversion.network.save(&slot.path(NETWORK))?;
     conversion.source.save(&slot.path(SOURCE))?;
     let figures = ConversionFigures {
-        thresholds: describe(rule, images),
+        thresholds: describe(config, images),
         measured: Some(Measured {
             source: images.into(),
             images: conversion.report.images,
@@ -163,8 +153,8 @@ fn save(
     Ok((vec![NETWORK, SOURCE], figures))
 }
 
-fn describe(rule: &ThresholdRule, images: &str) -> String {
-    match rule {
+fn describe(config: &ConvertConfig, images: &str) -> String {
+    let thresholds = match &config.thresholds {
         ThresholdRule::MaxCurrent { scale } => {
             format!("{scale} x largest current on {images}, per layer")
         }
@@ -181,6 +171,11 @@ fn describe(rule: &ThresholdRule, images: &str) -> String {
         ThresholdRule::BatchNorm { deviations } => {
             format!("batch-norm statistics, beta + {deviations} |gamma| per channel, no image")
         }
+    };
+    if config.bias_correction {
+        format!("{thresholds}; biases corrected on {images}")
+    } else {
+        thresholds
     }
 }
 

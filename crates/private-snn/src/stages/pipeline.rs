@@ -87,7 +87,11 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
         if goal == Goal::Validate {
             let networks = [
                 ("converted", &converted, variant.evaluate.timesteps),
-                ("converted with real data", &control, variant.evaluate.timesteps),
+                (
+                    "converted with real data",
+                    &control,
+                    variant.evaluate.timesteps,
+                ),
                 ("encrypted", &encrypted, variant.encrypt.timesteps),
             ];
             validate(ctx, name, &trained, &networks)?;

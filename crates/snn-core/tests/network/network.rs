@@ -30,6 +30,7 @@ fn both_encoders() -> [SpikingSettings; 2] {
             leak: 0.9,
             ..NeuronSettings::default()
         },
+        readout_delay: 0,
     })
 }
 
@@ -108,6 +109,43 @@ fn logits_equal_a_slow_walk() {
             Tolerance::Rounding(50.0),
             &format!("{:?}", settings.encoder),
         );
+    }
+}
+
+#[test]
+fn a_delayed_readout_is_the_mean_of_the_steps_after_the_delay() {
+    let (delay, images) = (3, images(2));
+    for settings in both_encoders() {
+        let network = network(SpikingSettings {
+            readout_delay: delay,
+            ..settings
+        });
+        let batch = batch(&images, &[1, 2]);
+        let (stretch, _) = network
+            .advance(batch, Mode::Inference, T, &State::default())
+            .expect("the window");
+        let run = network.run(batch, T, 2).expect("the window");
+        for t in 1..=T {
+            // windows up to the delay count every step
+            let first = if t > delay { delay } else { 0 };
+            let mean = stretch
+                .readout
+                .narrow(0, first, t - first)
+                .and_then(|counted| counted.mean(0))
+                .and_then(|mean| mean * settings.readout_scale)
+                .expect("a mean");
+            let logits = run.logits.get(t - 1).expect("logits");
+            assert_close(
+                &logits,
+                &mean,
+                Tolerance::Rounding(8.0),
+                &format!("T = {t}"),
+            );
+            if t == T {
+                let logits = network.logits(batch, Mode::Inference, T).expect("logits");
+                assert_close(&logits, &mean, Tolerance::Rounding(8.0), "logits");
+            }
+        }
     }
 }
 
