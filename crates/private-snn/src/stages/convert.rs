@@ -24,8 +24,8 @@ pub const SOURCE: &str = "source.safetensors";
 pub struct ConversionFigures {
     /// Where thresholds came from, in words.
     pub thresholds: String,
-    /// What the figures of the layers were measured on; none in what earlier versions of the program wrote.
-    pub measured: Option<Measured>,
+    /// What the figures of the layers were measured on.
+    pub measured: Measured,
     /// Per layer: threshold, clipped share, correlation of rate and activation, first step with an output.
     pub layers: Value,
 }
@@ -142,12 +142,12 @@ fn save(
     conversion.source.save(&slot.path(SOURCE))?;
     let figures = ConversionFigures {
         thresholds: describe(config, images),
-        measured: Some(Measured {
+        measured: Measured {
             source: images.into(),
             images: conversion.report.images,
             timesteps: conversion.report.timesteps,
             agreement: conversion.report.agreement,
-        }),
+        },
         layers: serde_json::to_value(&conversion.report.layers)?,
     };
     Ok((vec![NETWORK, SOURCE], figures))
