@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use common::{
-    TINY, artefacts, figures, files, json, program, report, run, run_well, tiny, wait_for,
+    TINY, artefacts, figures, files, json, program, report, run, run_well, stage, tiny, wait_for,
 };
 
 /// An uninterrupted run that several tests compare with.
