@@ -153,6 +153,7 @@ fn versions() -> BTreeMap<String, String> {
         ("rustc", option_env!("RUSTC_VERSION")),
         ("profile", Some(profile)),
         ("cuda", Some(cuda)),
+        ("instructions", Some(snn_core::ops::instructions())),
     ]
     .into_iter()
     .filter_map(|(name, version)| Some((name.to_string(), version?.to_string())))

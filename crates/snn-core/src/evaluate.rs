@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use crate::event::EventNetwork;
 use crate::network::{Batch, SpikingNetwork};
 use crate::progress::{self, Watch};
 use crate::rng::Seed;
@@ -63,7 +64,8 @@ impl Evaluation {
 }
 
 /// Runs `images` `[N, C, H, W]` f32 in [-1, 1] through the network for the longest of `windows` (ascending) and judges
-/// every window on the way against `labels` `[N]` u32. Of equal logits the first counts; a row with NaN is wrong.
+/// every window on the way against `labels` `[N]` u32. Of equal logits the first counts; a row with NaN is wrong. What
+/// [`EventNetwork`] can express it computes, with the same result as the dense network.
 ///
 /// # Errors
 /// No images, images of another shape or outside [-1, 1], labels that are too few or beyond the classes, windows that
@@ -92,6 +94,7 @@ pub fn evaluate(
     }
     let labels = check_labels(labels, samples, network.topology().classes())?;
     let device = network.parameters().device();
+    let events = EventNetwork::new(network).ok();
 
     let mut correct = vec![0usize; windows.len()];
     let mut spikes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
@@ -101,15 +104,15 @@ pub fn evaluate(
         let batch = images.narrow(0, start, count)?.contiguous()?;
         check_range(&batch, start)?;
         let ids: Vec<u64> = (start..start + count).map(|i| i as u64).collect();
-        let run = network.run(
-            Batch {
-                images: &batch.to_device(&device)?,
-                ids: &ids,
-                seed: options.seed,
-            },
-            timesteps,
-            options.chunk,
-        )?;
+        let batch = Batch {
+            images: &batch.to_device(&device)?,
+            ids: &ids,
+            seed: options.seed,
+        };
+        let run = match &events {
+            Some(events) => events.run(batch, timesteps)?.run,
+            None => network.run(batch, timesteps, options.chunk)?,
+        };
         for (correct, &window) in correct.iter_mut().zip(windows) {
             let rows: Vec<Vec<f32>> = run.logits.get(window - 1)?.to_vec2()?;
             *correct += rows

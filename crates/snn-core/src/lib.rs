@@ -6,6 +6,7 @@ pub mod encode;
 pub mod energy;
 mod error;
 pub mod evaluate;
+pub mod event;
 pub mod network;
 pub mod neuron;
 pub mod ops;

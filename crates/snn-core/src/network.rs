@@ -265,31 +265,7 @@ impl SpikingNetwork {
         steps: usize,
         state: &State,
     ) -> Result<(Stretch, State)> {
-        let [c, h, w] = self.topology.input();
-        let dtype = batch.images.dtype();
-        let n = match *batch.images.dims() {
-            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] && dtype == DType::F32 => n,
-            ref dims => {
-                return Err(Error::argument(
-                    "images",
-                    format!(
-                        "needs f32 [N, {c}, {h}, {w}] with N at least 1, got {dtype:?} {dims:?}"
-                    ),
-                ));
-            }
-        };
-        if steps == 0 || batch.ids.len() != n {
-            return Err(Error::argument(
-                "batch",
-                format!(
-                    "needs at least one step and an id per image, got {steps} steps and {} ids for {n} images",
-                    batch.ids.len()
-                ),
-            ));
-        }
-        if !is_finite(batch.images)? {
-            return Err(Error::argument("images", "hold a value that is not finite"));
-        }
+        self.check(batch, steps)?;
         let input = match self.settings.encoder {
             Encoder::Direct => batch.images.unsqueeze(0)?,
             Encoder::Poisson if batch.images.track_op() => encode::poisson_straight_through(
@@ -352,6 +328,49 @@ impl SpikingNetwork {
             input,
         };
         Ok((stretch, next))
+    }
+
+    /// Number of images of a batch that this network can take for so many steps.
+    pub(crate) fn check(&self, batch: Batch, steps: usize) -> Result<usize> {
+        let [c, h, w] = self.topology.input();
+        let dtype = batch.images.dtype();
+        let n = match *batch.images.dims() {
+            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] && dtype == DType::F32 => n,
+            ref dims => {
+                return Err(Error::argument(
+                    "images",
+                    format!(
+                        "needs f32 [N, {c}, {h}, {w}] with N at least 1, got {dtype:?} {dims:?}"
+                    ),
+                ));
+            }
+        };
+        if steps == 0 || batch.ids.len() != n {
+            return Err(Error::argument(
+                "batch",
+                format!(
+                    "needs at least one step and an id per image, got {steps} steps and {} ids for {n} images",
+                    batch.ids.len()
+                ),
+            ));
+        }
+        if !is_finite(batch.images)? {
+            return Err(Error::argument("images", "hold a value that is not finite"));
+        }
+        Ok(n)
+    }
+
+    /// Input current of the first population, `[N, C, ...]`, for images that enter as they are.
+    pub(crate) fn first_currents(&self, images: &Tensor) -> Result<Tensor> {
+        let mut x = images.unsqueeze(0)?;
+        for (index, layer) in self.topology.layers().iter().enumerate() {
+            match layer {
+                Layer::Activation { .. } => break,
+                Layer::Dropout { .. } => {}
+                layer => x = self.weighted_or_reshaping(index, layer, &x)?,
+            }
+        }
+        Ok(x.squeeze(0)?)
     }
 
     fn weighted_or_reshaping(&self, index: usize, layer: &Layer, x: &Tensor) -> Result<Tensor> {
@@ -431,10 +450,18 @@ impl SpikingNetwork {
         if currents.is_empty() {
             return Err(Error::argument("timesteps", "must be at least 1"));
         }
+        Ok(Run {
+            logits: self.cumulative_logits(&Tensor::cat(&currents, 0)?)?,
+            spikes,
+            input_events,
+        })
+    }
+
+    /// Logits after each step `[T, N, K]` from the readout's currents at each step.
+    pub(crate) fn cumulative_logits(&self, currents: &Tensor) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
-        let mut logits = Vec::with_capacity(timesteps);
-        let currents = Tensor::cat(&currents, 0)?;
-        for t in 0..timesteps {
+        let mut logits = Vec::new();
+        for t in 0..currents.dim(0)? {
             let current = currents.get(t)?;
             let first = self.settings.first_counted_step(t + 1);
             let total = match sum {
@@ -444,11 +471,7 @@ impl SpikingNetwork {
             logits.push((&total * (self.settings.readout_scale / (t + 1 - first) as f64))?);
             sum = Some(total);
         }
-        Ok(Run {
-            logits: Tensor::stack(&logits, 0)?,
-            spikes,
-            input_events,
-        })
+        Ok(Tensor::stack(&logits, 0)?)
     }
 
     /// Same tensors, outside any graph.

@@ -34,7 +34,7 @@ pub use synth::{SynthFigures, load_synthetic};
 pub use train::TrainFigures;
 
 /// Raised when a stage's code changes its results: finished stages of older versions are then computed again.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 
 /// Everything that a stage works with.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Re
 #[derive(Clone, Copy)]
 pub(super) struct Disjoint(*mut f32);
 
-// SAFETY: the pointer is only followed through `at` and `slice`, whose callers promise that places are not shared.
+// SAFETY: the pointer is only followed through `slice`, whose callers promise that places are not shared.
 unsafe impl Send for Disjoint {}
 // SAFETY: as above.
 unsafe impl Sync for Disjoint {}
@@ -44,13 +44,6 @@ unsafe impl Sync for Disjoint {}
 impl Disjoint {
     pub(super) fn new(buffer: &mut [f32]) -> Self {
         Self(buffer.as_mut_ptr())
-    }
-
-    /// # Safety
-    /// `offset` lies in the buffer, which is alive, and no other task writes what the caller writes from here.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
-        // SAFETY: the caller's promise.
-        unsafe { self.0.add(offset) }
     }
 
     /// # Safety

@@ -8,9 +8,17 @@ pub mod avg_pool;
 pub mod batch_norm;
 pub mod conv2d;
 pub(crate) mod cpu;
+pub(crate) mod events;
 pub mod linear;
 pub mod mask;
-
 pub mod neuron;
+pub(crate) mod packed;
 pub mod relu;
+mod simd;
+mod tile;
 pub mod time;
+
+/// The widest instructions that the processor has and the kernels use: `avx512`, `avx2` or `portable`.
+pub fn instructions() -> &'static str {
+    tile::Instructions::best().name
+}

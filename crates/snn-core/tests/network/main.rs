@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod encode;
+mod event;
 mod network;
 mod progress;
 

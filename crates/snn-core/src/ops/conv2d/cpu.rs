@@ -1,6 +1,9 @@
-//! A block of output rows at a time: its input patches are laid out as the columns of a matrix that stays in cache
-//! (im2col), then one matrix product. The blocks depend on the layer's shape alone, so that an image's numbers do not
-//! depend on its batch or on the number of threads.
+//! The convolution on the CPU, channels last inside: a tile of output positions and output channels is a sum of outer
+//! products over channels and taps ([`crate::ops::tile`]), of patches that lie in memory as they are (no im2col).
+//!
+//! Work is cut into blocks of output rows, or of several small images, whose operands stay in the second-level cache.
+//! Every number is one chain of additions over the same operands in the same order however the work is cut, so that an
+//! image's result depends neither on its batch nor on the number of threads.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -8,130 +11,166 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::geometry::Geometry;
+use super::layout::{Strip, deinterleave, interleave};
 use crate::ops::cpu::{Disjoint, Matrix, product, scratch, sum};
+use crate::ops::packed::{Packed, Sizes, channel_blocks};
+use crate::ops::tile::{Instructions, Operands};
 
-/// Numbers of a scratch matrix: half a megabyte, so that it stays in the second-level cache.
-const SCRATCH: usize = 1 << 17;
-/// Columns of a scratch matrix beyond which a product gets no faster.
-const COLUMNS: usize = 256;
-/// Output channels per product.
-const OUT_CHANNELS: usize = 128;
-/// Tasks below which the work is cut finer.
-const TASKS: usize = 32;
+/// Output positions of a block.
+const POSITIONS: usize = 256;
+/// Blocks below which groups of channels become tasks of their own.
+const TASKS: usize = 16;
+/// Partial sums of the gradient of the weight.
+const PARTS: usize = 16;
+/// Numbers of the patches whose gradients are computed at once where the stride is not 1.
+const PATCHES: usize = 1 << 17;
 
 #[derive(Default)]
 struct Scratch {
-    padded: Vec<f32>,
-    columns: Vec<f32>,
+    strip: Vec<f32>,
     gradient: Vec<f32>,
+    sums: Vec<f32>,
+    patches: Vec<f32>,
 }
 
 thread_local! {
     static BUFFERS: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-/// Output rows whose patches, of `depth` numbers each, fill the scratch matrix.
-fn rows_per_block(g: &Geometry, depth: usize) -> usize {
-    let columns = (SCRATCH / depth).clamp(COLUMNS / 4, COLUMNS);
-    (columns / g.out_width).clamp(1, g.out_height)
+/// Output rows of some images, all of several images or some of one.
+#[derive(Debug, Clone)]
+struct Block {
+    images: Range<usize>,
+    rows: Range<usize>,
+}
+
+impl Block {
+    /// Output positions.
+    fn positions(&self, g: &Geometry) -> usize {
+        self.images.len() * self.rows.len() * g.out_width
+    }
+
+    fn all(g: &Geometry) -> Vec<Self> {
+        let rows = (POSITIONS / g.out_width).clamp(1, g.out_height);
+        let together = (POSITIONS / (rows * g.out_width)).max(1);
+        let images = (0..g.images).step_by(if rows == g.out_height { together } else { 1 });
+        let mut blocks = Vec::new();
+        for first in images {
+            for row in (0..g.out_height).step_by(rows) {
+                let last = if rows == g.out_height {
+                    (first + together).min(g.images)
+                } else {
+                    first + 1
+                };
+                blocks.push(Self {
+                    images: first..last,
+                    rows: row..(row + rows).min(g.out_height),
+                });
+            }
+        }
+        blocks
+    }
 }
 
 /// `[N, O, H', W']`
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let mut y = vec![0f32; g.images * g.out_channels * g.out_plane()];
-    let depth = g.channels * g.taps();
-    let rows = rows_per_block(g, depth);
-    let blocks = g.out_height.div_ceil(rows);
-    let groups = g.out_channels.div_ceil(OUT_CHANNELS);
-    // few images: the groups of output channels become tasks, each with its own copy of the patches
-    let split = if g.images * blocks < TASKS { groups } else { 1 };
-    let out = Disjoint::new(&mut y);
-    (0..g.images * blocks * split)
-        .into_par_iter()
-        .for_each(|task| {
-            let (part, block, image) = (task % split, task / split % blocks, task / split / blocks);
-            let rows = block * rows..((block + 1) * rows).min(g.out_height);
-            let columns = rows.len() * g.out_width;
-            BUFFERS.with_borrow_mut(|buffers| {
-                let patches = scratch(&mut buffers.columns, depth * columns);
-                let image_values = &x[image * g.image()..][..g.image()];
-                let all = 0..g.channels;
-                write_patches(
-                    g,
-                    image_values,
-                    all,
-                    rows.clone(),
-                    &mut buffers.padded,
-                    patches,
-                    columns,
-                );
-                for group in (part..groups).step_by(split) {
-                    let first = group * OUT_CHANNELS;
-                    let count = OUT_CHANNELS.min(g.out_channels - first);
-                    let offset =
-                        (image * g.out_channels + first) * g.out_plane() + rows.start * g.out_width;
-                    if let Some(bias) = bias {
-                        for (o, &b) in bias[first..][..count].iter().enumerate() {
-                            // SAFETY: these rows of this output channel of this image are this task's alone.
-                            unsafe { out.slice(offset + o * g.out_plane(), columns) }.fill(b);
-                        }
-                    }
-                    let a = Matrix {
-                        values: &weight[first * depth..][..count * depth],
-                        row: depth,
-                        column: 1,
-                    };
-                    let b = Matrix {
-                        values: patches,
-                        row: columns,
-                        column: 1,
-                    };
-                    // SAFETY: as above, for each of the `count` output channels.
-                    unsafe {
-                        product(
-                            (count, depth, columns),
-                            a,
-                            b,
-                            out.at(offset),
-                            g.out_plane(),
-                            bias.is_some(),
-                        )
-                    };
-                }
-            });
-        });
-    y
+    let at = |o: usize, c: usize, tap: usize| (o * g.channels + c) * g.taps() + tap;
+    let packed = Packed::new(Instructions::best(), sizes(g), weight, at);
+    convolve(g, x, &packed, bias)
 }
 
 /// Gradient of the input, `[N, C, H, W]`.
 pub(super) fn backward_data(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32> {
-    match g.transposed() {
-        Some(transposed) => forward(&transposed, gy, &turned(g, weight), None),
-        None => scattered(g, weight, gy),
+    let Some(transposed) = g.transposed() else {
+        return scattered(g, weight, gy);
+    };
+    // each kernel turned by half a turn
+    let at = |o: usize, c: usize, tap: usize| (c * g.channels + o) * g.taps() + g.taps() - 1 - tap;
+    let packed = Packed::new(Instructions::best(), sizes(&transposed), weight, at);
+    convolve(&transposed, gy, &packed, None)
+}
+
+fn sizes(g: &Geometry) -> Sizes {
+    Sizes {
+        out_channels: g.out_channels,
+        channels: g.channels,
+        taps: g.taps(),
     }
 }
 
-/// `[O, C, k, k]` to `[C, O, k, k]`, each kernel turned by half a turn.
-fn turned(g: &Geometry, weight: &[f32]) -> Vec<f32> {
-    let (o, c, taps) = (g.out_channels, g.channels, g.taps());
-    let mut turned = vec![0f32; weight.len()];
-    for out_channel in 0..o {
-        for channel in 0..c {
-            let from = &weight[(out_channel * c + channel) * taps..][..taps];
-            let to = &mut turned[(channel * o + out_channel) * taps..][..taps];
-            for (to, from) in to.iter_mut().zip(from.iter().rev()) {
-                *to = *from;
+fn convolve(g: &Geometry, x: &[f32], packed: &Packed, bias: Option<&[f32]>) -> Vec<f32> {
+    let mut y = vec![0f32; g.images * g.out_channels * g.out_plane()];
+    let blocks = Block::all(g);
+    let groups = packed.groups();
+    let split = if blocks.len() < TASKS {
+        groups.len()
+    } else {
+        1
+    };
+    let out = Disjoint::new(&mut y);
+    (0..blocks.len() * split).into_par_iter().for_each(|task| {
+        let (part, block) = (task % split, &blocks[task / split]);
+        let positions = block.positions(g);
+        BUFFERS.with_borrow_mut(|buffers| {
+            let strip = Strip::new(g, block.images.len(), block.rows.clone());
+            let values = scratch(&mut buffers.strip, strip.len(g.channels));
+            for channels in channel_blocks(g.channels) {
+                let to = &mut values[strip.len(channels.start)..][..strip.len(channels.len())];
+                strip.fill(g, x, block.images.clone(), channels, to);
             }
-        }
-    }
-    turned
+            let cells = strip.cells(g);
+            for (first, width) in groups.iter().skip(part).step_by(split).cloned() {
+                let sums = scratch(&mut buffers.sums, (positions + 1) * width);
+                packed.start(bias, first, sums, width);
+                let targets: Vec<usize> = (0..positions).map(|p| p * width).collect();
+                for channels in channel_blocks(g.channels) {
+                    let count = channels.len();
+                    let rows: Vec<usize> = cells.iter().map(|cell| cell * count).collect();
+                    let segments: Vec<(usize, usize)> = (0..g.kernel)
+                        .map(|a| (strip.row(a) * count, a * g.kernel * count * width))
+                        .collect();
+                    let operands = Operands {
+                        segments: &segments,
+                        depth: g.kernel * count,
+                        a: &values[strip.len(channels.start)..][..strip.len(count)],
+                        a_step: 1,
+                        b: packed.block(first, width, &channels),
+                        b_step: width,
+                    };
+                    let to = sums.as_mut_ptr();
+                    // SAFETY: `sums` has a line for each position and a spare one, and is this thread's.
+                    unsafe {
+                        packed.instructions.run(
+                            &operands,
+                            &rows,
+                            to,
+                            &targets,
+                            positions * width,
+                            width,
+                        );
+                    }
+                }
+                let count = width.min(g.out_channels - first);
+                let plane = block.rows.len() * g.out_width;
+                for (image, sums) in block.images.clone().zip(sums.chunks_exact(plane * width)) {
+                    let start = (image * g.out_channels + first) * g.out_plane()
+                        + block.rows.start * g.out_width;
+                    deinterleave(sums, width, count, plane, |lane, from, len| {
+                        // SAFETY: these rows of this output channel of this image are this task's alone.
+                        unsafe { out.slice(start + lane * g.out_plane() + from, len) }
+                    });
+                }
+            }
+        });
+    });
+    y
 }
 
 /// The gradient of the input for any stride: gradients of the patches, added up where patches overlap.
 fn scattered(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32> {
     let mut gx = vec![0f32; g.images * g.image()];
     let depth = g.channels * g.taps();
-    let group = (SCRATCH / (g.taps() * g.out_plane())).clamp(1, g.channels);
+    let group = (PATCHES / (g.taps() * g.out_plane())).clamp(1, g.channels);
     let groups = g.channels.div_ceil(group);
     let out = Disjoint::new(&mut gx);
     (0..g.images * groups).into_par_iter().for_each(|task| {
@@ -139,7 +178,7 @@ fn scattered(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32> {
         let channels = first..(first + group).min(g.channels);
         let size = channels.len() * g.taps();
         BUFFERS.with_borrow_mut(|buffers| {
-            let patches = scratch(&mut buffers.columns, size * g.out_plane());
+            let patches = scratch(&mut buffers.patches, size * g.out_plane());
             let a = Matrix {
                 values: &weight[first * g.taps()..],
                 row: 1,
@@ -204,96 +243,111 @@ fn add_patches(g: &Geometry, patches: &[f32], gx: &mut [f32]) {
     }
 }
 
-/// Gradient of the weight, `[O, C, k, k]`: per chunk of the batch and group of channels one sum that stays in cache,
-/// then the chunks' sums in order.
+/// Gradient of the weight, `[O, C, k, k]`: per part of the blocks and block of channels one sum, then the parts' sums in
+/// order.
 pub(super) fn backward_weight(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
-    let (o, taps) = (g.out_channels, g.taps());
-    let depth = g.channels * taps;
-    // an item is a block of rows of one image, or several small images
-    let rows = (COLUMNS / g.out_width).clamp(1, g.out_height);
-    let blocks = g.out_height.div_ceil(rows);
-    let together = (COLUMNS / (rows * g.out_width)).max(1);
-    let items = g.images.div_ceil(together) * blocks;
-    // the sums and the patches of a group of channels both stay in cache
-    let columns = together * rows * g.out_width;
-    let group = (SCRATCH / (o.max(columns) * taps)).clamp(1, g.channels);
-    let groups = g.channels.div_ceil(group);
-    let chunks = TASKS.div_ceil(groups).min(items.div_ceil(4));
-    // the sums are [chunk][C, k, k][O]: the transposed product is the faster one
-    let mut sums = vec![0f32; chunks * depth * o];
-    let out = Disjoint::new(&mut sums);
-    (0..chunks * groups).into_par_iter().for_each(|task| {
-        let (chunk, first) = (task / groups, task % groups * group);
-        let channels = first..(first + group).min(g.channels);
-        let size = channels.len() * taps;
-        BUFFERS.with_borrow_mut(|buffers| {
-            for item in chunk * items / chunks..(chunk + 1) * items / chunks {
-                let (first_image, block) = (item / blocks * together, item % blocks);
-                let images = first_image..(first_image + together).min(g.images);
-                let rows = block * rows..((block + 1) * rows).min(g.out_height);
-                let (start, columns) = (rows.start * g.out_width, rows.len() * g.out_width);
-                let line = images.len() * columns;
-                let matrix = scratch(&mut buffers.columns, size * line);
-                let gradient = scratch(&mut buffers.gradient, o * line);
-                for (i, image) in images.enumerate() {
-                    let x = &x[image * g.image()..][..g.image()];
-                    let to = &mut matrix[i * columns..];
-                    write_patches(
-                        g,
-                        x,
-                        channels.clone(),
-                        rows.clone(),
-                        &mut buffers.padded,
-                        to,
-                        line,
-                    );
-                    let gy = &gy[image * o * g.out_plane()..][..o * g.out_plane()];
-                    for (to, gy) in gradient
-                        .chunks_exact_mut(line)
-                        .zip(gy.chunks_exact(g.out_plane()))
-                    {
-                        to[i * columns..][..columns].copy_from_slice(&gy[start..][..columns]);
-                    }
-                }
-                let a = Matrix {
-                    values: matrix,
-                    row: line,
-                    column: 1,
-                };
-                let b = Matrix {
-                    values: gradient,
-                    row: 1,
-                    column: line,
-                };
-                // SAFETY: these channels' sums of this chunk are this task's alone.
-                unsafe {
-                    let to = out.at((chunk * depth + first * taps) * o);
-                    product((size, line, o), a, b, to, o, true);
-                }
+    let instructions = Instructions::best();
+    let (o, depth) = (g.out_channels, g.channels * g.taps());
+    let line = instructions.padded(o);
+    let blocks = Block::all(g);
+    let channels: Vec<Range<usize>> = channel_blocks(g.channels).collect();
+    let parts = PARTS.div_ceil(channels.len()).min(blocks.len()).max(1);
+    // [part][block of channels][c, tap][o], each with a spare line
+    let channels_count = channels.len();
+    let most = channels.iter().map(Range::len).max().unwrap_or(0);
+    let region = (most * g.taps() + 1) * line;
+    let mut sums = vec![0f32; parts * channels.len() * region];
+    sums.par_chunks_exact_mut(region)
+        .enumerate()
+        .for_each(|(task, sums)| {
+            let (part, channels) = (task / channels.len(), &channels[task % channels.len()]);
+            for block in &blocks[part * blocks.len() / parts..(part + 1) * blocks.len() / parts] {
+                add_weight_gradient(g, instructions, (x, gy), block, channels, sums);
             }
         });
-    });
     let mut gw = vec![0f32; o * depth];
     const LINE: usize = 16;
     gw.par_chunks_mut(LINE * depth)
         .enumerate()
-        .for_each(|(line, gw)| {
-            let count = gw.len() / depth;
-            for d in 0..depth {
-                let mut total = [0f32; LINE];
-                for chunk in sums.chunks_exact(depth * o) {
-                    for (total, part) in
-                        total.iter_mut().zip(&chunk[d * o + line * LINE..][..count])
-                    {
-                        *total += part;
+        .for_each(|(lines, gw)| {
+            let (first, count) = (lines * LINE, gw.len() / depth);
+            for (i, channels) in channels.iter().enumerate() {
+                for d in 0..channels.len() * g.taps() {
+                    let mut total = [0f32; LINE];
+                    for part in 0..parts {
+                        let sums = &sums[(part * channels_count + i) * region..];
+                        let sums = &sums[d * line + first..][..count];
+                        for (total, sum) in total.iter_mut().zip(sums) {
+                            *total += sum;
+                        }
                     }
-                }
-                for (i, total) in total[..count].iter().enumerate() {
-                    gw[i * depth + d] = *total;
+                    for (o, total) in total[..count].iter().enumerate() {
+                        gw[o * depth + channels.start * g.taps() + d] = *total;
+                    }
                 }
             }
         });
     gw
+}
+
+/// Adds what one block gives to the gradient of the weight of some channels, `[c, tap, o]` with a spare line at the end.
+fn add_weight_gradient(
+    g: &Geometry,
+    instructions: &Instructions,
+    (x, gy): (&[f32], &[f32]),
+    block: &Block,
+    channels: &Range<usize>,
+    sums: &mut [f32],
+) {
+    let (o, count) = (g.out_channels, channels.len());
+    let line = instructions.padded(o);
+    let spare = sums.len() - line;
+    let plane = block.rows.len() * g.out_width;
+    BUFFERS.with_borrow_mut(|buffers| {
+        let strip = Strip::new(g, block.images.len(), block.rows.clone());
+        let values = scratch(&mut buffers.strip, strip.len(count));
+        strip.fill(g, x, block.images.clone(), channels.clone(), values);
+        let gradient = scratch(&mut buffers.gradient, block.positions(g) * line);
+        gradient.fill(0.0);
+        for (image, to) in block
+            .images
+            .clone()
+            .zip(gradient.chunks_exact_mut(plane * line))
+        {
+            let from = &gy[image * o * g.out_plane() + block.rows.start * g.out_width..];
+            interleave(from, g.out_plane(), o, to, line);
+        }
+        let rows: Vec<usize> = (0..count).collect();
+        for first in (0..line).step_by(instructions.width()) {
+            let width = instructions.width().min(line - first);
+            for tap in 0..g.taps() {
+                let segments: Vec<(usize, usize)> = strip
+                    .output_rows(g)
+                    .enumerate()
+                    .map(|(row, cell)| {
+                        let cell = cell + strip.row(tap / g.kernel) + tap % g.kernel;
+                        (cell * count, row * g.out_width * line)
+                    })
+                    .collect();
+                let operands = Operands {
+                    segments: &segments,
+                    depth: g.out_width,
+                    a: values,
+                    a_step: g.stride * count,
+                    b: &gradient[first..],
+                    b_step: line,
+                };
+                let targets: Vec<usize> = (0..count)
+                    .map(|c| (c * g.taps() + tap) * line + first)
+                    .collect();
+                // SAFETY: `sums` has a line for each channel and tap and a spare one.
+                unsafe {
+                    let to = sums.as_mut_ptr();
+                    instructions.run(&operands, &rows, to, &targets, spare, width);
+                }
+            }
+        }
+    });
 }
 
 /// Gradient of the bias, `[O]`.
@@ -307,70 +361,4 @@ pub(super) fn backward_bias(g: &Geometry, gy: &[f32]) -> Vec<f32> {
             planes.map(sum).sum::<f64>() as f32
         })
         .collect()
-}
-
-/// Writes the patches under the output rows `rows`: for each channel and tap `rows * W'` numbers, `line` apart.
-fn write_patches(
-    g: &Geometry,
-    image: &[f32],
-    channels: Range<usize>,
-    rows: Range<usize>,
-    padded: &mut Vec<f32>,
-    matrix: &mut [f32],
-    line: usize,
-) {
-    let (height, width) = (
-        (rows.len() - 1) * g.stride + g.kernel,
-        g.width + 2 * g.padding,
-    );
-    let padded = scratch(padded, channels.len() * height * width);
-    let top = (rows.start * g.stride) as isize - g.padding as isize;
-    for (channel, padded) in channels.zip(padded.chunks_exact_mut(height * width)) {
-        let plane = &image[channel * g.plane()..][..g.plane()];
-        for (i, to) in padded.chunks_exact_mut(width).enumerate() {
-            match usize::try_from(top + i as isize) {
-                Ok(y) if y < g.height => {
-                    to[..g.padding].fill(0.0);
-                    to[g.padding..][..g.width].copy_from_slice(&plane[y * g.width..][..g.width]);
-                    to[g.padding + g.width..].fill(0.0);
-                }
-                _ => to.fill(0.0),
-            }
-        }
-    }
-    let columns = rows.len() * g.out_width;
-    let mut lines = matrix.chunks_mut(line);
-    for padded in padded.chunks_exact(height * width) {
-        for a in 0..g.kernel {
-            for b in 0..g.kernel {
-                let to = lines.next().expect("a line per channel and tap");
-                let to = &mut to[..columns];
-                let from = &padded[a * width + b..];
-                match (g.stride, g.out_width) {
-                    (1, 4) => copy_rows::<4>(from, width, to),
-                    (1, 8) => copy_rows::<8>(from, width, to),
-                    (1, 16) => copy_rows::<16>(from, width, to),
-                    (1, 32) => copy_rows::<32>(from, width, to),
-                    (1, 64) => copy_rows::<64>(from, width, to),
-                    _ => {
-                        for (i, to) in to.chunks_exact_mut(g.out_width).enumerate() {
-                            let from = &from[i * g.stride * width..];
-                            for (to, from) in to.iter_mut().zip(from.iter().step_by(g.stride)) {
-                                *to = *from;
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// Copies rows of a length known to the compiler.
-fn copy_rows<const W: usize>(from: &[f32], stride: usize, to: &mut [f32]) {
-    for (i, to) in to.as_chunks_mut::<W>().0.iter_mut().enumerate() {
-        *to = *from[i * stride..]
-            .first_chunk()
-            .expect("rows lie inside the padded image");
-    }
 }

@@ -2,6 +2,7 @@
 
 mod cpu;
 mod geometry;
+mod layout;
 pub mod reference;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
