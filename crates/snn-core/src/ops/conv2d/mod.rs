@@ -4,6 +4,7 @@ mod cpu;
 mod geometry;
 mod layout;
 pub mod reference;
+pub(crate) mod slices;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
