@@ -245,6 +245,18 @@ impl SpikingNetwork {
         ))
     }
 
+    /// The same network over variables: its own where its tensors are some, else copies.
+    pub(crate) fn over_variables(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let (parameters, variables) = self.parameters.over_variables()?;
+        Ok((
+            Self {
+                parameters,
+                ..self.clone()
+            },
+            variables,
+        ))
+    }
+
     /// A copy that no graph and no variable refers to.
     pub fn frozen(&self) -> Result<Self> {
         Ok(Self {

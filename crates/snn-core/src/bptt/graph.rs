@@ -24,7 +24,7 @@ impl Graph {
         wanted: Wanted,
     ) -> Result<(Tensor, Self)> {
         let (network, parameters) = match wanted.parameters {
-            true => network.trainable()?,
+            true => network.over_variables()?,
             false => (network.detached(), Vec::new()),
         };
         let images = match wanted.images {

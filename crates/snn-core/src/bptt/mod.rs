@@ -29,6 +29,7 @@
 
 mod between;
 mod graph;
+mod node;
 mod pass;
 mod plan;
 mod sums;
@@ -38,6 +39,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Tensor};
 
+pub use self::node::logits;
 use crate::network::{Batch, Mode, SpikingNetwork};
 use crate::{Error, Result, ops};
 

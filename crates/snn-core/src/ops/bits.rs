@@ -21,11 +21,6 @@ impl Bits {
         }
     }
 
-    /// Neurons of a row.
-    pub(crate) fn units(&self) -> usize {
-        self.units
-    }
-
     /// Words of a row.
     pub(crate) fn width(&self) -> usize {
         self.units.div_ceil(WORD)

@@ -372,6 +372,42 @@ fn gradients_are_slopes() {
     );
 }
 
+/// As a node of a graph over the images it gives what the network's own graph gives.
+#[test]
+fn a_node_of_a_graph() {
+    let (images, ids) = (images(3, [3, 10, 18]), ids(3));
+    for encoder in [Encoder::Poisson, Encoder::Direct] {
+        let network = odd(settings(encoder, NeuronSettings::default()));
+        let options = Options::default();
+        let gradients = |node: bool| -> Result<(Tensor, Option<Tensor>)> {
+            let variable = Var::from_tensor(&(&images * 0.5)?)?;
+            // not the variable itself: the graph goes on below the node
+            let shifted = (variable.as_tensor() + 0.1)?;
+            let batch = batch(&shifted, &ids);
+            let logits = match node {
+                true => bptt::logits(&network, batch, Mode::Inference, 7, &options)?,
+                false => network.logits(batch, Mode::Inference, 7)?,
+            };
+            let gradients = logits.sqr()?.sum_all()?.backward()?;
+            Ok((logits.detach(), gradients.get(&variable).cloned()))
+        };
+        let (own, hand) = gradients(true).expect("the node");
+        let (logits, graph) = gradients(false).expect("the graph");
+        assert_eq!(bytes(&own), bytes(&logits));
+        let (hand, graph) = hand.zip(graph).expect("gradients");
+        assert_close(&hand, &graph, SUMS, "images");
+        // no graph, no node
+        let quiet = bptt::logits(&network, batch(&images, &ids), Mode::Inference, 7, &options);
+        assert!(!quiet.expect("logits").track_op());
+        let variable = Var::from_tensor(&images).expect("a variable");
+        let batch = batch(variable.as_tensor(), &ids);
+        let logits = bptt::logits(&network, batch, Mode::Inference, 7, &options).expect("logits");
+        assert!(logits.backward().is_ok());
+        let again = logits.backward().map(drop).expect_err("a second time");
+        assert!(again.to_string().contains("once"), "{again}");
+    }
+}
+
 #[test]
 fn threads_do_not_matter() {
     for encoder in [Encoder::Poisson, Encoder::Direct] {
