@@ -28,7 +28,6 @@
 //! ```
 
 mod between;
-mod events;
 mod graph;
 mod node;
 mod pass;

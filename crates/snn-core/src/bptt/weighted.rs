@@ -1,6 +1,5 @@
 //! A weighted layer, forward and backward on slices.
 
-use super::events::{self, FEW, share};
 use crate::Result;
 use crate::ops::conv2d::slices::Convolution;
 use crate::ops::cpu::with_values;
@@ -17,7 +16,11 @@ pub(super) struct Weighted {
 
 #[derive(Debug)]
 enum Kind {
-    Conv2d(events::Convolution),
+    Conv2d {
+        input: Vec<usize>,
+        stride: usize,
+        padding: usize,
+    },
     Linear,
 }
 
@@ -29,11 +32,13 @@ enum Kernels {
 }
 
 impl Weighted {
-    pub(super) fn conv2d(layer: usize, convolution: events::Convolution) -> Self {
-        Self {
-            layer,
-            kind: Kind::Conv2d(convolution),
-        }
+    pub(super) fn conv2d(layer: usize, input: &[usize], (stride, padding): (usize, usize)) -> Self {
+        let kind = Kind::Conv2d {
+            input: input.to_vec(),
+            stride,
+            padding,
+        };
+        Self { layer, kind }
     }
 
     pub(super) fn linear(layer: usize) -> Self {
@@ -45,9 +50,13 @@ impl Weighted {
 
     fn kernels(&self, weight: &[usize], rows: usize) -> Kernels {
         match &self.kind {
-            Kind::Conv2d(c) => {
-                let x = [&[rows], &c.input[..]].concat();
-                let sizes = Convolution::new(&x, weight, c.stride, c.padding);
+            Kind::Conv2d {
+                input,
+                stride,
+                padding,
+            } => {
+                let x = [&[rows], &input[..]].concat();
+                let sizes = Convolution::new(&x, weight, *stride, *padding);
                 Kernels::Conv2d(sizes.expect("sizes that the topology checked"))
             }
             Kind::Linear => Kernels::Linear(Connection::new(rows, [weight[0], weight[1]])),
@@ -61,12 +70,7 @@ impl Weighted {
         x: &[f32],
         rows: usize,
     ) -> Result<Vec<f32>> {
-        let (weight, bias) = (parameters.weight(self.layer)?, parameters.bias(self.layer));
-        if let Kind::Conv2d(convolution) = &self.kind
-            && share(x) < FEW
-        {
-            return events::forward(convolution, weight, bias, x, rows);
-        }
+        let weight = parameters.weight(self.layer)?;
         let kernels = self.kernels(weight.dims(), rows);
         let run = |bias: Option<&[f32]>| {
             with_values(weight, |weight| match kernels {
@@ -74,7 +78,7 @@ impl Weighted {
                 Kernels::Linear(linear) => linear.forward(x, weight, bias),
             })
         };
-        Ok(match bias {
+        Ok(match parameters.bias(self.layer) {
             Some(bias) => with_values(bias, |bias| run(Some(bias)))??,
             None => run(None)?,
         })
@@ -106,9 +110,6 @@ impl Weighted {
         let weight = parameters.weight(self.layer)?;
         let kernels = self.kernels(weight.dims(), rows);
         let g_weight = match kernels {
-            Kernels::Conv2d(conv) if conv.takes_events() && share(x) < FEW => {
-                conv.backward_weight_by_events(x, gy)
-            }
             Kernels::Conv2d(conv) => conv.backward_weight(x, gy),
             Kernels::Linear(linear) => linear.backward_weight(x, gy),
         };

@@ -11,17 +11,17 @@ use crate::ops::packed::channel_blocks;
 /// A convolution, or a linear layer as a convolution of one position, with its weight as lines of output channels,
 /// `[block of channels][k, k, channels of the block][O, filled up to whole vectors]`.
 #[derive(Debug)]
-pub(crate) struct Weighted {
+pub(super) struct Weighted {
     /// Index in the topology.
-    pub(crate) layer: usize,
-    pub(crate) out_channels: usize,
+    pub(super) layer: usize,
+    pub(super) out_channels: usize,
     out_width: usize,
     channels: usize,
     kernel: usize,
     stride: usize,
     padding: usize,
     /// Numbers of a line.
-    pub(crate) line: usize,
+    pub(super) line: usize,
     weight: Vec<f32>,
     /// A line.
     bias: Vec<f32>,
@@ -29,15 +29,15 @@ pub(crate) struct Weighted {
 
 /// How a window moves over a map.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Window {
-    pub(crate) stride: usize,
-    pub(crate) padding: usize,
-    pub(crate) out_width: usize,
+pub(super) struct Window {
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+    pub(super) out_width: usize,
 }
 
 impl Weighted {
     /// `weight` `[O, C, k, k]` or `[O, F]`, `bias` `[O]`.
-    pub(crate) fn new(
+    pub(super) fn new(
         layer: usize,
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -82,7 +82,7 @@ impl Weighted {
 
     /// The currents at output position `position` and step `step`, into `sums`; returns how many spikes met a weight here,
     /// each with `out_channels` of them.
-    pub(crate) fn currents<'a>(
+    pub(super) fn currents<'a>(
         &self,
         lists: &'a Lists,
         (step, position): (usize, usize),

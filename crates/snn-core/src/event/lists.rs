@@ -9,11 +9,11 @@ const BLOCK: usize = 64;
 
 /// Events of one image in a map `[C, H, W]` over some steps, by step, position and block of channels, ascending.
 #[derive(Debug, Clone)]
-pub(crate) struct Lists {
-    pub(crate) steps: usize,
-    pub(crate) channels: usize,
-    pub(crate) height: usize,
-    pub(crate) width: usize,
+pub(super) struct Lists {
+    pub(super) steps: usize,
+    pub(super) channels: usize,
+    pub(super) height: usize,
+    pub(super) width: usize,
     blocks: usize,
     /// Events of each block.
     counts: Vec<u8>,
@@ -26,7 +26,7 @@ pub(crate) struct Lists {
 }
 
 impl Lists {
-    pub(crate) fn new(steps: usize, [channels, height, width]: [usize; 3], valued: bool) -> Self {
+    pub(super) fn new(steps: usize, [channels, height, width]: [usize; 3], valued: bool) -> Self {
         let (cells, blocks) = (steps * height * width, channels.div_ceil(BLOCK));
         debug_assert!(channel_blocks(channels).all(|block| block.len() <= BLOCK));
         Self {
@@ -43,7 +43,7 @@ impl Lists {
     }
 
     /// Positions of the map.
-    pub(crate) fn positions(&self) -> usize {
+    pub(super) fn positions(&self) -> usize {
         self.height * self.width
     }
 
@@ -52,7 +52,7 @@ impl Lists {
     }
 
     /// Adds an event after the last one of its position; `spikes` is how many it stands for.
-    pub(crate) fn push(
+    pub(super) fn push(
         &mut self,
         (step, position): (usize, usize),
         channel: usize,
@@ -71,7 +71,7 @@ impl Lists {
     }
 
     /// Adds the neurons of a position that fired, in order of their channels.
-    pub(crate) fn push_fired(&mut self, at: (usize, usize), fired: &[u8]) {
+    pub(super) fn push_fired(&mut self, at: (usize, usize), fired: &[u8]) {
         for (word, bytes) in fired[..self.channels].chunks(8).enumerate() {
             if bytes.iter().all(|&byte| byte == 0) {
                 continue;
@@ -85,7 +85,7 @@ impl Lists {
     }
 
     /// Places and values of the events of one block of channels.
-    pub(crate) fn block(
+    pub(super) fn block(
         &self,
         (step, position): (usize, usize),
         block: usize,
@@ -100,7 +100,7 @@ impl Lists {
     }
 
     /// Spikes behind the events of a position.
-    pub(crate) fn spikes(&self, (step, position): (usize, usize)) -> u32 {
+    pub(super) fn spikes(&self, (step, position): (usize, usize)) -> u32 {
         self.spikes[self.cell(step, position)]
     }
 
@@ -116,7 +116,7 @@ impl Lists {
     }
 
     /// Adds 1 to the count `[C, H, W]` of every neuron for each event.
-    pub(crate) fn count(&self, counts: &mut [f32]) {
+    pub(super) fn count(&self, counts: &mut [f32]) {
         for step in 0..self.steps {
             for position in 0..self.positions() {
                 self.each((step, position), |channel, _| {
@@ -127,7 +127,7 @@ impl Lists {
     }
 
     /// From the steps of a dense map `[steps, C, H, W]`.
-    pub(crate) fn of_dense(values: &[f32], shape: [usize; 3]) -> Self {
+    pub(super) fn of_dense(values: &[f32], shape: [usize; 3]) -> Self {
         let [channels, height, width] = shape;
         let plane = height * width;
         let mut lists = Self::new(values.len() / (channels * plane), shape, true);
@@ -146,7 +146,7 @@ impl Lists {
 
     /// After an average over squares of side `kernel`: an event's value is the share of its square that fired, rounded as
     /// the dense pool rounds it. For events of value 1.
-    pub(crate) fn pooled(&self, kernel: usize) -> Self {
+    pub(super) fn pooled(&self, kernel: usize) -> Self {
         let (height, width) = (self.height / kernel, self.width / kernel);
         let mut lists = Self::new(self.steps, [self.channels, height, width], true);
         let share = 1.0 / (kernel * kernel) as f32;
@@ -173,7 +173,7 @@ impl Lists {
     }
 
     /// As one position with a channel for each neuron, in the order of `[C, H, W]`.
-    pub(crate) fn flattened(&self) -> Self {
+    pub(super) fn flattened(&self) -> Self {
         let positions = self.positions();
         let features = self.channels * positions;
         let mut lists = Self::new(self.steps, [features, 1, 1], self.values.is_some());

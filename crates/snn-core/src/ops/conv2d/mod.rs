@@ -1,7 +1,6 @@
 //! Two-dimensional convolution (cross-correlation), batch and time folded together.
 
 mod cpu;
-mod events;
 mod geometry;
 mod layout;
 pub mod reference;

@@ -1,7 +1,7 @@
 //! The convolution on slices, for those who keep no graph.
 
+use super::cpu;
 use super::geometry::Geometry;
-use super::{cpu, events};
 
 /// A convolution of given sizes on the CPU.
 #[derive(Debug, Clone, Copy)]
@@ -31,16 +31,6 @@ impl Convolution {
     /// Gradient of the weight.
     pub(crate) fn backward_weight(&self, x: &[f32], gy: &[f32]) -> Vec<f32> {
         cpu::backward_weight(&self.0, x, gy)
-    }
-
-    /// Whether it has a [`Self::backward_weight_by_events`].
-    pub(crate) fn takes_events(&self) -> bool {
-        events::takes(&self.0)
-    }
-
-    /// Gradient of the weight, in time that is proportional to the numbers of `x` that are not zero.
-    pub(crate) fn backward_weight_by_events(&self, x: &[f32], gy: &[f32]) -> Vec<f32> {
-        events::backward_weight(&self.0, x, gy)
     }
 
     /// Gradient of the bias.
