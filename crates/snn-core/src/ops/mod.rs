@@ -17,6 +17,7 @@ pub mod relu;
 mod simd;
 mod tile;
 pub mod time;
+mod transpose;
 
 /// The widest instructions that the processor has and the kernels use: `avx512`, `avx2` or `portable`.
 pub fn instructions() -> &'static str {

@@ -1,9 +1,13 @@
 //! Two-dimensional convolution (cross-correlation), batch and time folded together.
 
+mod blocks;
 mod cpu;
 mod geometry;
 mod layout;
+mod pieces;
 pub mod reference;
+mod transform;
+mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
