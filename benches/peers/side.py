@@ -51,6 +51,7 @@ def main() -> None:
     specification, folder = json.loads(sys.argv[1]), Path(sys.argv[2])
     torch.set_num_threads(specification["threads"])
     work = make(specification, folder)
+    memory.release()
     can_reset = memory.reset_peak()
     before = memory.resident("VmRSS")
     answer(versions={name: version(name) for name in ("torch", "spikingjelly")})

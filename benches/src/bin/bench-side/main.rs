@@ -96,6 +96,7 @@ fn prepare(specification: &Specification, folder: &Path) -> Result<Box<dyn Work>
 
 fn serve(specification: &Specification, folder: &Path) -> Result<()> {
     let mut work = prepare(specification, folder)?;
+    memory::release();
     let can_reset = memory::reset_peak();
     let before = memory::resident("VmRSS");
     answer(json!({ "versions": {} }))?;

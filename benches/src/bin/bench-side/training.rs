@@ -153,10 +153,18 @@ fn spiking(topology: Topology, parameters: Parameters) -> Result<SpikingNetwork>
     )?)
 }
 
+/// Kaiming for rectified inputs is too little for spikes behind average pools: deep populations would be silent.
+const SPIKING_GAIN: f64 = 2.0;
+
 /// Weights, images in [-1, 1] and labels.
 fn draw(sizes: &Sizes) -> Result<Tensors> {
     let ann = Ann::initialise(sizes.topology.clone(), Seed::new(2), &Device::Cpu)?;
     let mut tensors = ann.parameters().tensors().clone();
+    if sizes.timesteps.is_some() {
+        for weight in tensors.values_mut() {
+            *weight = (&*weight * SPIKING_GAIN)?;
+        }
+    }
     let shape = [&[sizes.batch], &sizes.topology.input()[..]].concat();
     let seed = Seed::new(3);
     let images = seed.uniform(&shape, -1.0, 1.0, &Device::Cpu)?;
