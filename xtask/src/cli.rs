@@ -156,9 +156,36 @@ pub struct Bench {
     /// Cargo features to build the benches with, for example cuda,cudnn
     #[arg(long, value_name = "LIST")]
     pub features: Option<String>,
+    /// Compare with PyTorch, SpikingJelly and stock candle instead, and record it there
+    #[arg(long, conflicts_with_all = ["record", "features", "args"])]
+    pub peers: bool,
+    /// How the peers are compared with
+    #[command(flatten)]
+    pub with_peers: Peers,
     /// Arguments for criterion, after --, for example a filter
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<OsString>,
+}
+
+/// Arguments of `bench --peers`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --peers")]
+pub struct Peers {
+    /// Threads of each process [default: all cores]
+    #[arg(long, value_name = "N", requires = "peers", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Write the record to this file, too
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    pub json: Option<PathBuf>,
+    /// Only the cases with this in their names
+    #[arg(long, value_name = "SUBSTRING", requires = "peers")]
+    pub only: Option<String>,
+    /// Timed repetitions of each side, at least 5
+    #[arg(long, value_name = "R", requires = "peers", default_value_t = 7)]
+    pub repetitions: usize,
+    /// A Python that has the peers [default: that of the environment PRIVATE_SNN_PEERS, else one is made]
+    #[arg(long, value_name = "PATH", requires = "peers")]
+    pub peers_python: Option<PathBuf>,
 }
 
 #[cfg(test)]

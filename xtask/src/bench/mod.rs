@@ -1,6 +1,7 @@
 //! Runs the benches and records their estimates.
 
 mod machine;
+mod peers;
 mod record;
 
 use std::fs;
@@ -30,6 +31,9 @@ pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
         record::date(start)?,
         machine.host
     ));
+    if arguments.peers {
+        return peers::run(workspace, &arguments.with_peers, machine, &folder);
+    }
     let path = folder.join("estimates.json");
     // before the benches, which take minutes
     let old = if arguments.record {
