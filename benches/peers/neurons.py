@@ -9,12 +9,12 @@ from spikingjelly.activation_based import functional, neuron, surrogate
 import exchange
 
 
-def population(leak: float, threshold: float = 1.0) -> torch.nn.Module:
-    """Soft reset, firing at or above the threshold, arctangent surrogate, no gradient through the reset;
-    `v = leak v + x`."""
+def population(leak: float, reset: float | None = None) -> torch.nn.Module:
+    """`v = leak v + x`; firing at or above the threshold, 1; reset to a value or, without one, by subtraction; arctangent
+    surrogate, no gradient through the reset."""
     settings = {
-        "v_threshold": threshold,
-        "v_reset": None,
+        "v_threshold": 1.0,
+        "v_reset": reset,
         "surrogate_function": surrogate.ATan(alpha=2.0),
         "detach_reset": True,
         "step_mode": "m",

@@ -37,6 +37,14 @@ def make(specification: dict, folder: Path):
             from training import Training
 
             return Training(work, inputs)
+        case "convert":
+            from inference import Converted
+
+            return Converted(work, inputs)
+        case "network":
+            from inference import Stored
+
+            return Stored(work, inputs)
     raise ValueError(f"no work {work['kind']} on this side")
 
 

@@ -186,6 +186,12 @@ pub struct Peers {
     /// A Python that has the peers [default: that of the environment PRIVATE_SNN_PEERS, else one is made]
     #[arg(long, value_name = "PATH", requires = "peers")]
     pub peers_python: Option<PathBuf>,
+    /// A spiking network that the program has saved, to be compared on images of CIFAR-10
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    pub network: Option<PathBuf>,
+    /// Where the data sets are [default: data/raw]
+    #[arg(long, value_name = "DIR", requires = "peers")]
+    pub data_dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
+use snn_core::evaluate::argmax;
 
 /// For each tensor of the files, which must hold the same, the largest difference relative to the largest number of the
-/// second: `max |a - b| / max |b|`.
+/// second: `max |a - b| / max |b|`. Beside `logits`, the share of `predictions` that differ.
 pub fn files(a: &Path, b: &Path) -> Result<Value> {
     let load = |path: &Path| {
         let tensors = candle_core::safetensors::load(path, &Device::Cpu);
@@ -34,6 +35,9 @@ pub fn files(a: &Path, b: &Path) -> Result<Value> {
             );
         }
         errors.insert(name.clone(), json!(relative(ours, theirs)?));
+        if name == "logits" {
+            errors.insert("predictions".into(), json!(differing(ours, theirs)?));
+        }
     }
     Ok(errors.into())
 }
@@ -46,6 +50,14 @@ fn relative(a: &Tensor, b: &Tensor) -> Result<f64> {
     let difference = |(a, b): (&f64, &f64)| (a - b).abs();
     let error = a.iter().zip(&b).map(difference).fold(0f64, nan_or_max);
     Ok(if error == 0.0 { 0.0 } else { error / largest })
+}
+
+/// Share of the rows whose largest entries are at different places.
+fn differing(a: &Tensor, b: &Tensor) -> Result<f64> {
+    let (a, b): (Vec<Vec<f32>>, Vec<Vec<f32>>) = (a.to_vec2()?, b.to_vec2()?);
+    let rows = a.iter().zip(&b);
+    let count = rows.filter(|(a, b)| argmax(a) != argmax(b)).count();
+    Ok(count as f64 / a.len().max(1) as f64)
 }
 
 /// The larger; not a number if either is none.
@@ -73,6 +85,16 @@ mod tests {
         assert!(of(&[1.0], &[0.0]).is_infinite());
         assert!(of(&[f32::NAN, 0.0], &[1.0, 1.0]).is_nan());
         assert!(of(&[1.0, 0.0], &[f32::NAN, 1.0]).is_nan());
+    }
+
+    #[test]
+    fn predictions_are_the_largest_logits() {
+        let tensor = |rows: [[f32; 2]; 2]| Tensor::new(&rows, &Device::Cpu).unwrap();
+        let (a, b) = (
+            tensor([[1.0, 2.0], [3.0, 1.0]]),
+            tensor([[0.0, 9.0], [1.0, 2.0]]),
+        );
+        assert_eq!(differing(&a, &b).unwrap(), 0.5);
     }
 
     #[test]

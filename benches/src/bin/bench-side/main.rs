@@ -9,8 +9,10 @@
 mod compare;
 mod convolutions;
 mod gradient;
+mod inference;
 mod memory;
 mod neurons;
+mod scaling;
 mod training;
 
 use std::collections::BTreeMap;
@@ -47,6 +49,9 @@ enum Kind {
     Neuron(neurons::Sizes),
     Bptt(training::Sizes),
     Ann(training::Sizes),
+    Convert(inference::Converted),
+    Network(inference::Stored),
+    Scaling(scaling::Sizes),
 }
 
 /// Work in progress.
@@ -91,6 +96,9 @@ fn prepare(specification: &Specification, folder: &Path) -> Result<Box<dyn Work>
         Kind::Bptt(sizes) | Kind::Ann(sizes) => {
             Box::new(training::Training::new(sizes.clone(), inputs)?)
         }
+        Kind::Convert(sizes) => Box::new(inference::Inference::converted(sizes, &inputs)?),
+        Kind::Network(sizes) => Box::new(inference::Inference::stored(sizes, &inputs)?),
+        Kind::Scaling(sizes) => Box::new(scaling::Scaling::new(sizes)?),
     })
 }
 

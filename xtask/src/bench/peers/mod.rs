@@ -60,17 +60,7 @@ pub fn run(
             arguments.repetitions
         );
     }
-    let mut cases = cases::all();
-    if let Some(only) = &arguments.only {
-        cases.retain(|case| case.id.contains(only));
-        if cases.is_empty() {
-            let ids: Vec<String> = cases::all().into_iter().map(|case| case.id).collect();
-            bail!(
-                "--only {only}: no case has this in its name; there are {}",
-                ids.join(", ")
-            );
-        }
-    }
+    let cases = chosen(workspace, arguments)?;
     let threads = arguments.threads.map_or(machine.cores(), usize::from);
     let programs = Programs::new(workspace, arguments, threads, &cases)?;
     let mut record = Record {
@@ -87,6 +77,7 @@ pub fn run(
         let (measured, versions) =
             compare(&programs, case, arguments.repetitions).with_context(|| case.id.clone())?;
         print!("{}", table::table(std::slice::from_ref(&measured)));
+        print!("{}", table::curve(&measured));
         record.versions.extend(versions);
         record.cases.push(measured);
     }
@@ -110,6 +101,38 @@ pub fn run(
         bail!("outputs differ by more than the case allows: {differing}");
     }
     Ok(())
+}
+
+/// The cases that are asked for; those of a stored network only where it and its images are given.
+fn chosen(workspace: &Workspace, arguments: &Peers) -> Result<Vec<Work>> {
+    let mut cases = cases::all();
+    let data = arguments.data_dir.clone();
+    let images = data
+        .unwrap_or_else(|| workspace.path("data/raw"))
+        .join("cifar-10-batches-bin/test_batch.bin");
+    match &arguments.network {
+        None => println!("no --network: inference of a stored network is left out"),
+        Some(_) if !images.is_file() => println!(
+            "no {}: inference of the stored network is left out (--data-dir says where the data sets are)",
+            images.display()
+        ),
+        Some(network) => {
+            let whole =
+                |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string());
+            cases.extend(cases::stored(&whole(network)?, &whole(&images)?));
+        }
+    }
+    if let Some(only) = &arguments.only {
+        let ids: Vec<String> = cases.iter().map(|case| case.id.clone()).collect();
+        cases.retain(|case| case.id.contains(only));
+        if cases.is_empty() {
+            bail!(
+                "--only {only}: no case has this in its name; there are {}",
+                ids.join(", ")
+            );
+        }
+    }
+    Ok(cases)
 }
 
 /// Puts the record where those of the machine are, with the cases that are there already if they are of a run alike.
@@ -219,7 +242,11 @@ impl Programs {
     fn differences(&self, folder: &Path, peer: &str) -> Result<BTreeMap<String, Option<f64>>> {
         let outputs = |side: &str| folder.join(format!("{side}.safetensors"));
         let mut command = Command::new(&self.rust);
-        command.arg("compare").arg(outputs(OURS)).arg(outputs(peer));
+        command
+            .arg("compare")
+            .arg(outputs(OURS))
+            .arg(outputs(peer))
+            .envs(&self.environment);
         let text = workspace::stdout(&mut command)?;
         serde_json::from_str(&text)
             .with_context(|| format!("the comparison with {peer} printed {text:?}"))
@@ -250,6 +277,7 @@ fn compare(
         ratios: BTreeMap::new(),
         differences: BTreeMap::new(),
         agrees: true,
+        curve: Vec::new(),
     };
     let mut versions = BTreeMap::new();
     let mut ours = None;
@@ -275,9 +303,105 @@ fn compare(
                 .all(|(output, error)| error.is_some_and(|error| error <= case.tolerance(output)));
             result.differences.insert(name.to_owned(), differences);
         }
+        result.curve.extend(measured.curve());
         result
             .sides
             .insert(name.to_owned(), serde_json::to_value(measured)?);
     }
     Ok((result, versions))
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    fn programs(log: &Path, difference: &str, fail: &str) -> Programs {
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let variables = [
+            ("LOG", log.display().to_string()),
+            ("DIFFERENCE", difference.to_owned()),
+            ("FAIL", fail.to_owned()),
+        ];
+        Programs {
+            rust: here.join("src/bench/peers/test_side.sh"),
+            python: None,
+            environment: variables
+                .map(|(name, value)| (name.to_owned(), value))
+                .into(),
+            threads: 1,
+        }
+    }
+
+    fn case(provider: &'static str) -> Work {
+        Work {
+            id: "a/b".into(),
+            peers: vec![cases::CANDLE],
+            provider,
+            work: json!({ "kind": "none" }),
+            tolerances: &[("y", 0.1)],
+        }
+    }
+
+    #[test]
+    fn sides_work_in_turn_on_the_inputs_of_one() {
+        let folder = tempfile::tempdir().unwrap();
+        for provider in [OURS, cases::CANDLE] {
+            let log = folder.path().join(provider);
+            let programs = programs(&log, "0.05", "");
+            let (case, versions) = compare(&programs, &case(provider), 5).unwrap();
+            assert_eq!(case.ratios[cases::CANDLE], 2.0);
+            assert!(case.agrees);
+            assert_eq!(case.differences[cases::CANDLE]["y.0"], Some(0.05));
+            let ours = case.side(OURS).unwrap();
+            assert_eq!((ours.seconds.median, ours.extra_mib), (0.5, Some(2.5)));
+            assert_eq!(ours.parts["forward"]["max"], 0.25);
+            assert_eq!(versions[cases::CANDLE], "1.2");
+            let log = std::fs::read_to_string(log).unwrap();
+            let runs: Vec<&str> = log.lines().filter(|line| line.ends_with("run")).collect();
+            assert_eq!(runs, ["ours run", "candle run"].repeat(6));
+        }
+    }
+
+    #[test]
+    fn outputs_too_far_apart_are_seen() {
+        let folder = tempfile::tempdir().unwrap();
+        for difference in ["0.2", "null"] {
+            let programs = programs(&folder.path().join("log"), difference, "");
+            let (case, _) = compare(&programs, &case(OURS), 5).unwrap();
+            assert!(!case.agrees, "{difference}");
+        }
+    }
+
+    #[test]
+    fn a_side_that_ends_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let programs = programs(&folder.path().join("log"), "0", "candle report");
+        let error = compare(&programs, &case(OURS), 5).unwrap_err();
+        let message = format!("{error:#}");
+        assert!(
+            message.contains("candle") && message.contains("4"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_record_of_another_run_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("peers.json");
+        let record = |revision: &str, id: &str| -> Record {
+            let machine = json!({"host": "a", "cpu": "b", "cores": 2, "load": 0.1, "rustc": "c",
+                "revision": revision, "dirty": false, "architecture": "e"});
+            let case = json!({"id": id, "repetitions": 5, "sides": {}, "ratios": {},
+                "differences": {}, "agrees": true});
+            serde_json::from_value(json!({"machine": machine, "versions": {}, "cases": [case],
+                "settings": {"threads": 1, "environment": {}}}))
+            .unwrap()
+        };
+        for (revision, id) in [("x", "one"), ("x", "two"), ("y", "three")] {
+            keep(record(revision, id), &path).unwrap();
+        }
+        let cases = Record::read(&path).unwrap().unwrap().cases;
+        let ids: Vec<&str> = cases.iter().map(|case| case.id.as_str()).collect();
+        assert_eq!(ids, ["one", "two"]);
+    }
 }

@@ -49,6 +49,26 @@ pub struct Case {
     pub differences: BTreeMap<String, BTreeMap<String, Option<f64>>>,
     /// Whether all differences are within what the case allows.
     pub agrees: bool,
+    /// How time grows with the work, where a case measures that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<Point>,
+}
+
+/// A part of a case whose synaptic operations are known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Point {
+    /// The part.
+    pub name: String,
+    /// Steps.
+    pub timesteps: u64,
+    /// Spikes per neuron and step of the population that sends them.
+    pub firing_rate: f64,
+    /// Accumulates: spikes times the weights they meet.
+    pub synaptic_operations: u64,
+    /// Median.
+    pub seconds: f64,
+    /// Synaptic operations over seconds.
+    pub operations_per_second: f64,
 }
 
 /// One side of a case.
@@ -134,6 +154,27 @@ impl Measured {
             extra_mib: extra.map(|(peak, before)| peak - before),
             figures,
         })
+    }
+}
+
+impl Measured {
+    /// The parts for which the side gives synaptic operations, in their order.
+    pub fn curve(&self) -> Vec<Point> {
+        let points = self.figures.figures.get("points");
+        let point = |(name, seconds): (&String, &Value)| {
+            let figures = points?.get(name)?;
+            let operations = figures["synaptic_operations"].as_u64()?;
+            let seconds = seconds["median"].as_f64()?;
+            Some(Point {
+                name: name.clone(),
+                timesteps: figures["timesteps"].as_u64()?,
+                firing_rate: figures["firing_rate"].as_f64()?,
+                synaptic_operations: operations,
+                seconds,
+                operations_per_second: operations as f64 / seconds,
+            })
+        };
+        self.parts.iter().filter_map(point).collect()
     }
 }
 
@@ -230,6 +271,25 @@ mod tests {
             repetition(json!({"seconds": 1.0, "parts": {}})),
         ];
         assert!(Measured::of(&uneven, figures).is_err());
+    }
+
+    #[test]
+    fn a_curve_joins_times_and_operations() {
+        let runs = [repetition(
+            json!({"seconds": 1.0, "parts": {"b": 0.5, "a": 0.25, "rest": 0.25}}),
+        )];
+        let of =
+            |rate: f64| json!({"timesteps": 8, "firing_rate": rate, "synaptic_operations": 10});
+        let figures = json!({"before_mib": null, "peak_mib": null,
+            "figures": {"points": {"a": of(0.1), "b": of(0.2)}}});
+        let figures = serde_json::from_value(figures).unwrap();
+        let curve = Measured::of(&runs, figures).unwrap().curve();
+        let names: Vec<&str> = curve.iter().map(|point| point.name.as_str()).collect();
+        assert_eq!(names, ["b", "a"]);
+        assert_eq!(
+            (curve[1].firing_rate, curve[1].operations_per_second),
+            (0.1, 40.0)
+        );
     }
 
     fn record(ids: &[&str], threads: usize, torch: &str) -> Record {

@@ -1,7 +1,7 @@
 //! The comparison for the terminal.
 
 use crate::bench::peers::cases::OURS;
-use crate::bench::peers::record::{Case, Measured};
+use crate::bench::peers::record::{Case, Measured, Point};
 
 /// A line per case and peer, with the ratio of the medians.
 pub fn table(cases: &[Case]) -> String {
@@ -45,6 +45,21 @@ pub fn table(cases: &[Case]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// A line per point of a curve.
+pub fn curve(case: &Case) -> String {
+    let line = |point: &Point| {
+        format!(
+            "  {:<14} {:>10}  fires at {:>5.2} %  {:>6.2} G synaptic operations  {:>6.1} G/s\n",
+            point.name,
+            time(point.seconds),
+            point.firing_rate * 100.0,
+            point.synaptic_operations as f64 / 1e9,
+            point.operations_per_second / 1e9,
+        )
+    };
+    case.curve.iter().map(line).collect()
 }
 
 fn row(case: &Case, id: &str, name: &str, side: &Measured) -> Vec<String> {
