@@ -1,4 +1,4 @@
-//! With the feature `cuda`: compiles each `kernel.cu` under `src` to PTX, named by its folder, in `OUT_DIR`.
+//! With the feature `cuda`: compiles the kernels' texts to PTX, each named by its folder, in `OUT_DIR`.
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -14,12 +14,14 @@ mod kernels {
     use std::path::{Path, PathBuf};
     use std::process::Command;
 
+    /// The folders under `src` that have a `kernel.cu`.
+    const FOLDERS: [&str; 3] = ["encode", "ops/conv2d", "ops/neuron"];
+
     /// The compiler and the architecture are those that candle's own kernels are compiled with.
     pub fn compile() -> Result<(), String> {
         for variable in ["CUDA_COMPUTE_CAP", "NVCC", "NVCC_CCBIN", "CUDA_HOME"] {
             println!("cargo:rerun-if-env-changed={variable}");
         }
-        println!("cargo:rerun-if-changed=src");
         let nvcc = cudaforge::CudaToolkit::detect()
             .map_err(|e| format!("the feature cuda needs nvcc: {e}"))?
             .nvcc_path;
@@ -29,26 +31,13 @@ mod kernels {
             })?
             .base();
         let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
-        let mut sources = Vec::new();
-        find(Path::new("src"), &mut sources).map_err(|e| format!("src: {e}"))?;
-        for source in sources {
-            let name = (source.parent())
-                .and_then(Path::file_name)
-                .ok_or_else(|| format!("{}: in no folder", source.display()))?;
+        for folder in FOLDERS {
+            let folder = Path::new("src").join(folder);
+            let source = folder.join("kernel.cu");
+            println!("cargo:rerun-if-changed={}", source.display());
+            let name = folder.file_name().ok_or("a folder has a name")?;
             let ptx = out.join(name).with_extension("ptx");
             run(&nvcc, capability, &source, &ptx)?;
-        }
-        Ok(())
-    }
-
-    fn find(folder: &Path, sources: &mut Vec<PathBuf>) -> std::io::Result<()> {
-        for entry in std::fs::read_dir(folder)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                find(&path, sources)?;
-            } else if path.ends_with("kernel.cu") {
-                sources.push(path);
-            }
         }
         Ok(())
     }
