@@ -2,12 +2,15 @@
 //!
 //! The public function of each folder checks its arguments and takes the fast path for f32 on the CPU, else the
 //! reference. The fast paths run on rayon's current pool; what they compute depends neither on the number of its
-//! threads nor, row by row or image by image, on the size of the batch.
+//! threads nor, row by row or image by image, on the size of the batch. With the feature `cuda` the neuron scan (and the
+//! Poisson coder) has a fast path for f32 on CUDA, with `cudnn` the convolution has one too.
 
 pub mod avg_pool;
 pub mod batch_norm;
 pub mod conv2d;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub(crate) mod events;
 pub mod linear;
 pub mod mask;

@@ -208,19 +208,17 @@ fn gradients_by_winograd_are_as_exact_as_direct_ones() {
 
 #[test]
 fn takes_views() {
-    let [x, w, b] = SMALL.inputs();
-    let y = conv2d(&x, &w, Some(&b), 1, 1).expect("contiguous");
-    let views = conv2d(&scattered(&x), &scattered(&w), Some(&scattered(&b)), 1, 1).expect("views");
-    assert_close(&views, &y, Tolerance::Exact, "views");
-    let padded = Tensor::cat(&[&x, &x, &x], 0)
-        .and_then(|x| x.narrow(0, 2, 2))
-        .expect("a part of a batch");
-    assert_close(
-        &conv2d(&padded, &w, Some(&b), 1, 1).expect("a part"),
-        &y,
-        Tolerance::Exact,
-        "offset",
-    );
+    for device in devices() {
+        let [x, w, b] = SMALL.inputs().map(|x| x.to_device(&device).expect("moved"));
+        let y = conv2d(&x, &w, Some(&b), 1, 1).expect("contiguous");
+        let views = conv2d(&scattered(&x), &scattered(&w), Some(&scattered(&b)), 1, 1);
+        assert_close(&views.expect("views"), &y, Tolerance::Exact, "views");
+        let part = Tensor::cat(&[&x, &x, &x], 0)
+            .and_then(|x| x.narrow(0, 2, 2))
+            .expect("a part of a batch");
+        let part = conv2d(&part, &w, Some(&b), 1, 1).expect("a part");
+        assert_close(&part, &y, Tolerance::Exact, "offset");
+    }
 }
 
 #[test]
