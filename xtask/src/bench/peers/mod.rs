@@ -86,6 +86,8 @@ pub fn run(
     println!(
         "ratio: the peer's median over ours; memory: peak over the level before the first repetition"
     );
+    // once more, beside the table: threads that wait for one another suffer most from other work
+    super::warn_if_loaded(record.machine.load);
     if let Some(path) = &arguments.json {
         record.write(path)?;
     }
