@@ -5,12 +5,12 @@ use std::path::Path;
 
 use ann::{Optimiser, SyntheticSet, state};
 use candle_core::backprop::GradStore;
-use candle_core::{Device, Tensor};
+use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use snn_core::network::{Batch, Mode};
 use snn_core::progress::{Watch, report};
 use snn_core::rng::Seed;
-use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, checkpoint};
+use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, bptt, checkpoint};
 
 use crate::drift::{self, LayerDrift};
 use crate::loss::encryption_loss;
@@ -329,16 +329,24 @@ impl Encryption {
                 ids: &ids,
                 seed,
             };
-            let logits = self
-                .network
-                .logits(batch, Mode::Training, self.config.timesteps)?;
+            let (mode, timesteps) = (Mode::Training, self.config.timesteps);
+            let options = bptt::Options::default();
+            let pass = bptt::forward(&self.network, batch, mode, timesteps, &options)?;
+            let logits = Var::from_tensor(pass.logits())?;
             let loss = encryption_loss(&logits, &targets, &teacher, &self.config)?;
             let share = piece.len() as f64 / rows.len() as f64;
             let weighted = match piece.len() == rows.len() {
                 true => loss.total.clone(),
                 false => (&loss.total * share)?,
             };
-            gradients.extend(weighted.backward()?)?;
+            let g_logits = weighted.backward()?.remove(&logits).ok_or_else(|| {
+                Error::argument("loss", "does not depend on the logits of the network")
+            })?;
+            let mut of_piece = GradStore::default();
+            for (name, gradient) in pass.backward(&g_logits)?.parameters {
+                of_piece.insert(&self.network.parameters().tensors()[&name], gradient);
+            }
+            gradients.extend(of_piece)?;
             let n = piece.len() as f64;
             let scalar = |t: &Tensor| -> Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?) * n) };
             sums.add(&Sums {

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod bptt;
 pub mod checkpoint;
 pub mod dropout;
 pub mod encode;

@@ -245,6 +245,18 @@ impl SpikingNetwork {
         ))
     }
 
+    /// The same network over variables: its own where its tensors are some, else copies.
+    pub(crate) fn over_variables(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let (parameters, variables) = self.parameters.over_variables()?;
+        Ok((
+            Self {
+                parameters,
+                ..self.clone()
+            },
+            variables,
+        ))
+    }
+
     /// A copy that no graph and no variable refers to.
     pub fn frozen(&self) -> Result<Self> {
         Ok(Self {
@@ -408,15 +420,21 @@ impl SpikingNetwork {
     /// that count ([`SpikingSettings::readout_delay`]). Differentiable like [`SpikingNetwork::advance`].
     pub fn logits(&self, batch: Batch, mode: Mode, timesteps: usize) -> Result<Tensor> {
         let (stretch, _) = self.advance(batch, mode, timesteps, &State::default())?;
+        self.mean_readout(&stretch.readout)
+    }
+
+    /// Logits from the readout's currents `[T, N, K]`.
+    pub(crate) fn mean_readout(&self, readout: &Tensor) -> Result<Tensor> {
+        let timesteps = readout.dim(0)?;
         let first = self.settings.first_counted_step(timesteps);
-        let counted = stretch.readout.narrow(0, first, timesteps - first)?;
+        let counted = readout.narrow(0, first, timesteps - first)?;
         Ok((counted.mean(0)? * self.settings.readout_scale)?)
     }
 
     /// Runs without a graph, `chunk` steps at a time so that memory does not grow with T, and gives what is needed to
     /// judge every window up to `timesteps` at once.
     pub fn run(&self, batch: Batch, timesteps: usize, chunk: usize) -> Result<Run> {
-        let network = self.frozen_view();
+        let network = self.detached();
         let images = batch.images.detach();
         let batch = Batch {
             images: &images,
@@ -475,7 +493,7 @@ impl SpikingNetwork {
     }
 
     /// Same tensors, outside any graph.
-    fn frozen_view(&self) -> Self {
+    pub(crate) fn detached(&self) -> Self {
         Self {
             parameters: self.parameters.detached(),
             ..self.clone()

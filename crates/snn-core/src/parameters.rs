@@ -116,6 +116,18 @@ impl Parameters {
         Ok((Self(tensors), variables))
     }
 
+    /// The same tensors as variables, and these by name: those that are variables already are not copied. Without running
+    /// statistics.
+    pub(crate) fn over_variables(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let mut variables = Vec::with_capacity(self.0.len());
+        for (name, tensor) in &self.0 {
+            variables.push((name.clone(), Var::from_tensor(tensor)?));
+        }
+        let tensor = |(name, v): &(String, Var)| (name.clone(), v.as_tensor().clone());
+        let tensors = variables.iter().map(tensor).collect();
+        Ok((Self(tensors), variables))
+    }
+
     /// The same tensors outside any graph; memory is shared with the variables, if they are.
     pub fn detached(&self) -> Self {
         Self(

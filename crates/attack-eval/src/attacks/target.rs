@@ -4,7 +4,7 @@ use ann::Ann;
 use candle_core::{Device, Tensor};
 use snn_core::network::{Batch, Mode};
 use snn_core::rng::Seed;
-use snn_core::{SpikingNetwork, Topology};
+use snn_core::{SpikingNetwork, Topology, bptt};
 
 use crate::{Error, Result};
 
@@ -77,8 +77,12 @@ impl Target for SpikingTarget {
             ids,
             seed: self.seed.index(step as u64),
         };
-        Ok(self
-            .network
-            .logits(batch, Mode::Inference, self.timesteps)?)
+        Ok(bptt::logits(
+            &self.network,
+            batch,
+            Mode::Inference,
+            self.timesteps,
+            &bptt::Options::default(),
+        )?)
     }
 }

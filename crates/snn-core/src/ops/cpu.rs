@@ -33,16 +33,23 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Re
 }
 
 /// A buffer to which parallel tasks write at places that no two of them share.
-#[derive(Clone, Copy)]
-pub(super) struct Disjoint(*mut f32);
+pub(super) struct Disjoint<T = f32>(*mut T);
+
+impl<T> Clone for Disjoint<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Disjoint<T> {}
 
 // SAFETY: the pointer is only followed through `slice`, whose callers promise that places are not shared.
-unsafe impl Send for Disjoint {}
+unsafe impl<T: Send> Send for Disjoint<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Disjoint {}
+unsafe impl<T: Send> Sync for Disjoint<T> {}
 
-impl Disjoint {
-    pub(super) fn new(buffer: &mut [f32]) -> Self {
+impl<T> Disjoint<T> {
+    pub(super) fn new(buffer: &mut [T]) -> Self {
         Self(buffer.as_mut_ptr())
     }
 
@@ -50,14 +57,14 @@ impl Disjoint {
     ///
     /// # Safety
     /// It lies in the buffer.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut f32 {
+    pub(super) unsafe fn at(self, offset: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(offset) }
     }
 
     /// # Safety
     /// `offset..offset + len` lies in the buffer, which outlives the slice, and no other task touches that range.
-    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [f32] {
+    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
     }
@@ -160,7 +167,7 @@ pub(super) unsafe fn product(
 }
 
 /// The first `len` numbers of a scratch buffer that only ever grows; their values are whatever was there.
-pub(super) fn scratch(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
+pub(crate) fn scratch(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
     if buffer.len() < len {
         buffer.resize(len, 0.0);
     }

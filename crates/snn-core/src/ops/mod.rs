@@ -7,6 +7,7 @@
 
 pub mod avg_pool;
 pub mod batch_norm;
+pub(crate) mod bits;
 pub mod conv2d;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
@@ -14,6 +15,7 @@ pub mod cuda;
 pub(crate) mod events;
 pub mod linear;
 pub mod mask;
+pub(crate) mod memory;
 pub mod neuron;
 pub(crate) mod packed;
 pub mod relu;
@@ -21,6 +23,7 @@ mod simd;
 mod tile;
 pub mod time;
 mod transpose;
+pub(crate) mod widest;
 
 /// The widest instructions that the processor has and the kernels use: `avx512`, `avx2` or `portable`.
 pub fn instructions() -> &'static str {

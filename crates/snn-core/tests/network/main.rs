@@ -1,5 +1,6 @@
 //! The coder, the network over time, and its files.
 
+mod bptt;
 mod checkpoint;
 mod encode;
 mod event;

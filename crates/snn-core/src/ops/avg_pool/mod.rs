@@ -42,6 +42,37 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
     }
 }
 
+/// Means of squares of side `k` of whole rows of squares, `columns` squares a row; `y` is zero before.
+pub(crate) fn pool(x: &[f32], y: &mut [f32], columns: usize, k: usize) {
+    let share = 1.0 / (k * k) as f32;
+    for (y, rows) in y
+        .chunks_exact_mut(columns)
+        .zip(x.chunks_exact(columns * k * k))
+    {
+        for row in rows.chunks_exact(columns * k) {
+            for (y, x) in y.iter_mut().zip(row.chunks_exact(k)) {
+                *y += x.iter().sum::<f32>();
+            }
+        }
+        y.iter_mut().for_each(|y| *y *= share);
+    }
+}
+
+/// Gradient of what [`pool`] took the means of.
+pub(crate) fn spread(gy: &[f32], gx: &mut [f32], columns: usize, k: usize) {
+    let share = 1.0 / (k * k) as f32;
+    for (rows, gy) in gx
+        .chunks_exact_mut(columns * k * k)
+        .zip(gy.chunks_exact(columns))
+    {
+        for row in rows.chunks_exact_mut(columns * k) {
+            for (gx, g) in row.chunks_exact_mut(k).zip(gy) {
+                gx.fill(g * share);
+            }
+        }
+    }
+}
+
 struct AvgPool {
     kernel: usize,
     /// Of the result.
@@ -54,10 +85,6 @@ impl AvgPool {
         let columns = self.shape[self.shape.len() - 1];
         let plane = self.shape[self.shape.len() - 2] * columns;
         (plane, plane * self.kernel * self.kernel, columns)
-    }
-
-    fn share(&self) -> f32 {
-        1.0 / (self.kernel * self.kernel) as f32
     }
 }
 
@@ -74,17 +101,7 @@ impl CustomOp1 for AvgPool {
         y.par_chunks_mut(plane * planes)
             .zip(x.par_chunks(from_plane * planes))
             .for_each(|(y, x)| {
-                for (y, rows) in y
-                    .chunks_exact_mut(columns)
-                    .zip(x.chunks_exact(columns * k * k))
-                {
-                    for row in rows.chunks_exact(columns * k) {
-                        for (y, x) in y.iter_mut().zip(row.chunks_exact(k)) {
-                            *y += x.iter().sum::<f32>();
-                        }
-                    }
-                    y.iter_mut().for_each(|y| *y *= self.share());
-                }
+                pool(x, y, columns, k);
             });
         Ok((CpuStorage::F32(y), Shape::from(self.shape.clone())))
     }
@@ -98,16 +115,7 @@ impl CustomOp1 for AvgPool {
             gx.par_chunks_mut(to_plane * planes)
                 .zip(gy.par_chunks(plane * planes))
                 .for_each(|(gx, gy)| {
-                    for (rows, gy) in gx
-                        .chunks_exact_mut(columns * k * k)
-                        .zip(gy.chunks_exact(columns))
-                    {
-                        for row in rows.chunks_exact_mut(columns * k) {
-                            for (gx, g) in row.chunks_exact_mut(k).zip(gy) {
-                                gx.fill(g * self.share());
-                            }
-                        }
-                    }
+                    spread(gy, gx, columns, k);
                 });
         })?;
         Ok(Some(Tensor::from_vec(gx, x.shape(), x.device())?))

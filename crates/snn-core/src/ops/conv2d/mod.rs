@@ -8,6 +8,7 @@ mod geometry;
 mod layout;
 mod pieces;
 pub mod reference;
+pub(crate) mod slices;
 mod transform;
 mod winograd;
 

@@ -2,6 +2,7 @@
 
 mod cpu;
 pub mod reference;
+pub(crate) mod slices;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 

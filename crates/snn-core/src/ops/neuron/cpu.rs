@@ -1,23 +1,27 @@
 //! One pass over time per block of neurons, blocks in parallel. A neuron's numbers depend on its own currents alone, so
-//! neither the blocks nor the threads matter to the result.
+//! neither the blocks nor the threads matter to the result, nor do the instructions: no product is fused with a sum.
 
 use std::cell::RefCell;
 
 use rayon::prelude::*;
 
 use crate::neuron::{Firing, NeuronSettings, Reset};
+use crate::ops::bits::{Bits, WORD, pack};
 use crate::ops::cpu::{Disjoint, scratch};
+use crate::ops::memory::zeros;
+use crate::ops::widest::{self, Task};
 use crate::surrogate::Surrogate;
 
-/// Neurons per task of the forward pass.
-const BLOCK: usize = 2048;
+/// Neurons per task of the forward pass: whole words of bits.
+const BLOCK: usize = 32 * WORD;
 /// Membranes that a task of the backward pass keeps: half a megabyte, so that they stay in the second-level cache.
 const KEPT: usize = 1 << 17;
 
 /// The sizes of a population and its thresholds.
-pub(super) struct Population {
+#[derive(Debug, Clone)]
+pub(crate) struct Population {
     /// T
-    steps: usize,
+    pub(crate) steps: usize,
     /// N * C * ...
     neurons: usize,
     /// Neurons of one channel of one sample.
@@ -28,13 +32,21 @@ pub(super) struct Population {
 
 impl Population {
     /// For currents of shape `[T, N, C, ...]`.
-    pub(super) fn new(currents: &[usize], threshold: Vec<f32>) -> Self {
+    pub(crate) fn new(currents: &[usize], threshold: Vec<f32>) -> Self {
         Self {
             steps: currents[0],
             neurons: currents[1..].iter().product(),
             plane: currents[3..].iter().product(),
             threshold,
         }
+    }
+
+    /// A number of each neuron, `[N, C, ...]`: its threshold times `share`.
+    pub(crate) fn thresholds(&self, share: f32) -> Vec<f32> {
+        let mut values = vec![0f32; self.neurons];
+        self.fill(0, &mut values);
+        values.iter_mut().for_each(|value| *value *= share);
+        values
     }
 
     /// Thresholds of the neurons from `first` on.
@@ -58,13 +70,32 @@ impl Population {
     }
 }
 
+/// Input currents of a population.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Currents<'a> {
+    /// `[T, N, C, ...]`
+    Steps(&'a [f32]),
+    /// `[N, C, ...]`, the same at every step.
+    Held(&'a [f32]),
+}
+
+impl<'a> Currents<'a> {
+    /// Those of `len` neurons from `first` of `neurons` on, at step `t`.
+    #[inline(always)]
+    fn at(self, t: usize, neurons: usize, first: usize, len: usize) -> &'a [f32] {
+        match self {
+            Self::Steps(currents) => &currents[t * neurons + first..][..len],
+            Self::Held(currents) => &currents[first..][..len],
+        }
+    }
+}
+
 #[derive(Default)]
 struct Scratch {
     thresholds: Vec<f32>,
     /// One over the thresholds.
     inverses: Vec<f32>,
     membranes: Vec<f32>,
-    gradient: Vec<f32>,
 }
 
 thread_local! {
@@ -72,136 +103,203 @@ thread_local! {
 }
 
 /// Spikes `[T, N, C, ...]` and the membrane after the last step.
-pub(super) fn forward(
+pub(crate) fn forward(
     population: &Population,
     settings: &NeuronSettings,
     currents: &[f32],
     membrane: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
-    let mut spikes = vec![0f32; currents.len()];
-    let mut last = vec![0f32; population.neurons];
-    let run = match (settings.reset, settings.firing) {
-        (Reset::Soft, Firing::Above) => forward_block::<false, false>,
-        (Reset::Soft, Firing::AtOrAbove) => forward_block::<false, true>,
-        (Reset::Hard, Firing::Above) => forward_block::<true, false>,
-        (Reset::Hard, Firing::AtOrAbove) => forward_block::<true, true>,
-    };
+    let mut spikes = zeros(currents.len());
+    let mut last = zeros(population.neurons);
     let out = Disjoint::new(&mut spikes);
     last.par_chunks_mut(BLOCK)
         .enumerate()
         .for_each(|(block, v)| {
-            let first = block * BLOCK;
-            v.copy_from_slice(&membrane[first..][..v.len()]);
+            let (first, len) = (block * BLOCK, v.len());
+            v.copy_from_slice(&membrane[first..][..len]);
             BUFFERS.with_borrow_mut(|buffers| {
-                let thresholds = scratch(&mut buffers.thresholds, v.len());
+                let thresholds = scratch(&mut buffers.thresholds, len);
                 population.fill(first, thresholds);
-                for t in 0..population.steps {
-                    let start = t * population.neurons + first;
-                    // SAFETY: these neurons' spikes are this task's alone.
-                    let spikes = unsafe { out.slice(start, v.len()) };
-                    run(
-                        settings.leak,
-                        &currents[start..][..v.len()],
-                        thresholds,
-                        v,
-                        spikes,
-                    );
-                }
+                widest::run(Forward {
+                    population,
+                    settings,
+                    currents: Currents::Steps(currents),
+                    first,
+                    thresholds,
+                    membranes: v,
+                    fired: |t: usize, fired: &[u8]| {
+                        let start = t * population.neurons + first;
+                        // SAFETY: these neurons' spikes are this task's alone.
+                        let spikes = unsafe { out.slice(start, len) };
+                        for (spike, fired) in spikes.iter_mut().zip(fired) {
+                            *spike = f32::from(*fired);
+                        }
+                    },
+                });
             });
         });
     (spikes, last)
 }
 
-/// Whether a membrane is over its threshold, as 0 or 1.
-#[inline(always)]
-fn fires<const AT: bool>(u: f32, threshold: f32) -> f32 {
-    f32::from(u8::from(if AT { u >= threshold } else { u > threshold }))
-}
-
-fn forward_block<const HARD: bool, const AT: bool>(
-    leak: f32,
-    currents: &[f32],
-    thresholds: &[f32],
-    membranes: &mut [f32],
-    spikes: &mut [f32],
-) {
-    for (((i, threshold), v), spike) in currents.iter().zip(thresholds).zip(membranes).zip(spikes) {
-        let u = leak * *v + i;
-        let s = fires::<AT>(u, *threshold);
-        *v = if HARD {
-            u * (1.0 - s)
-        } else {
-            u - s * threshold
-        };
-        *spike = s;
-    }
-}
-
-/// Gradients of the currents and of the membrane before the first step, from those of the spikes and of the membrane
-/// after the last one. The membranes are computed again, not kept from the forward pass: memory does not grow with T
-/// beyond the currents themselves.
-pub(super) fn backward(
+/// Spikes as bits, a row for each step and sample, with the membranes `[N, C, ...]` taken from before the first step to
+/// after the last one.
+pub(crate) fn forward_bits(
     population: &Population,
     settings: &NeuronSettings,
-    currents: &[f32],
-    membrane: &[f32],
-    g_spikes: Option<&[f32]>,
-    g_last: Option<&[f32]>,
-) -> (Vec<f32>, Vec<f32>) {
-    let pass = Pass {
-        population,
-        settings,
-        currents,
-        membrane,
-        g_spikes,
-        g_last,
-    };
-    // built anew inside each closure, so that each inner loop knows its surrogate
-    match settings.surrogate {
-        Surrogate::PiecewiseLinear { scale } => {
-            pass.run(move |x| Surrogate::PiecewiseLinear { scale }.derivative(x))
-        }
-        Surrogate::Atan { alpha } => pass.run(move |x| Surrogate::Atan { alpha }.derivative(x)),
-        Surrogate::Sigmoid { alpha } => {
-            pass.run(move |x| Surrogate::Sigmoid { alpha }.derivative(x))
-        }
-        Surrogate::Rectangular { width } => {
-            pass.run(move |x| Surrogate::Rectangular { width }.derivative(x))
-        }
-        Surrogate::SuperSpike { beta } => {
-            pass.run(move |x| Surrogate::SuperSpike { beta }.derivative(x))
-        }
-    }
+    currents: Currents,
+    membranes: &mut [f32],
+    samples: usize,
+) -> Bits {
+    let units = population.neurons / samples;
+    let mut bits = Bits::silent(population.steps * samples, units);
+    let width = bits.width();
+    let out = Disjoint::new(bits.words_mut());
+    let parts = units.div_ceil(BLOCK);
+    let v = Disjoint::new(membranes);
+    (0..samples * parts).into_par_iter().for_each(|task| {
+        let (sample, start) = (task / parts, task % parts * BLOCK);
+        let (first, len) = (sample * units + start, BLOCK.min(units - start));
+        // SAFETY: these neurons are this task's alone.
+        let membranes = unsafe { v.slice(first, len) };
+        BUFFERS.with_borrow_mut(|buffers| {
+            let thresholds = scratch(&mut buffers.thresholds, len);
+            population.fill(first, thresholds);
+            widest::run(Forward {
+                population,
+                settings,
+                currents,
+                first,
+                thresholds,
+                membranes,
+                fired: |t: usize, fired: &[u8]| {
+                    let row = (t * samples + sample) * width + start / WORD;
+                    // SAFETY: a block of a sample's neurons has whole words, which are this task's alone.
+                    pack(fired, unsafe { out.slice(row, len.div_ceil(WORD)) });
+                },
+            });
+        });
+    });
+    bits
 }
 
-struct Pass<'a> {
+/// A block of neurons over all steps, forward.
+struct Forward<'a, F> {
     population: &'a Population,
     settings: &'a NeuronSettings,
-    currents: &'a [f32],
-    membrane: &'a [f32],
-    g_spikes: Option<&'a [f32]>,
-    g_last: Option<&'a [f32]>,
+    currents: Currents<'a>,
+    first: usize,
+    thresholds: &'a [f32],
+    membranes: &'a mut [f32],
+    /// Takes the spikes of each step.
+    fired: F,
 }
 
-impl Pass<'_> {
-    fn run(&self, derivative: impl Fn(f32) -> f32 + Sync) -> (Vec<f32>, Vec<f32>) {
+impl<F: Fn(usize, &[u8])> Task for Forward<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
         match (self.settings.reset, self.settings.firing) {
-            (Reset::Soft, Firing::Above) => self.blocks::<false, false>(derivative),
-            (Reset::Soft, Firing::AtOrAbove) => self.blocks::<false, true>(derivative),
-            (Reset::Hard, Firing::Above) => self.blocks::<true, false>(derivative),
-            (Reset::Hard, Firing::AtOrAbove) => self.blocks::<true, true>(derivative),
+            (Reset::Soft, Firing::Above) => self.steps::<false, false>(),
+            (Reset::Soft, Firing::AtOrAbove) => self.steps::<false, true>(),
+            (Reset::Hard, Firing::Above) => self.steps::<true, false>(),
+            (Reset::Hard, Firing::AtOrAbove) => self.steps::<true, true>(),
+        }
+    }
+}
+
+impl<F: Fn(usize, &[u8])> Forward<'_, F> {
+    #[inline(always)]
+    fn steps<const HARD: bool, const AT: bool>(self) {
+        let (leak, len) = (self.settings.leak, self.membranes.len());
+        let mut fired = [0u8; BLOCK];
+        let fired = &mut fired[..len];
+        for t in 0..self.population.steps {
+            let currents = self
+                .currents
+                .at(t, self.population.neurons, self.first, len);
+            let neurons = currents
+                .iter()
+                .zip(self.thresholds)
+                .zip(&mut *self.membranes)
+                .zip(&mut *fired);
+            for (((i, threshold), v), fired) in neurons {
+                let u = leak * *v + i;
+                let s = fires::<AT>(u, *threshold);
+                *v = reset::<HARD>(u, *threshold, s);
+                *fired = u8::from(s);
+            }
+            (self.fired)(t, fired);
+        }
+    }
+}
+
+/// Whether a membrane is over its threshold.
+#[inline(always)]
+fn fires<const AT: bool>(u: f32, threshold: f32) -> bool {
+    if AT { u >= threshold } else { u > threshold }
+}
+
+/// The membrane after the comparison.
+#[inline(always)]
+fn reset<const HARD: bool>(u: f32, threshold: f32, fires: bool) -> f32 {
+    let after = if HARD { 0.0 } else { u - threshold };
+    if fires { after } else { u }
+}
+
+/// What a backward pass over a window starts from.
+pub(crate) struct Window<'a> {
+    pub(crate) population: &'a Population,
+    pub(crate) settings: &'a NeuronSettings,
+    pub(crate) currents: Currents<'a>,
+    /// Before the first step, `[N, C, ...]`.
+    pub(crate) membrane: &'a [f32],
+}
+
+impl Window<'_> {
+    /// Turns the gradient `[T, N, C, ...]` of the spikes, which is in `gradient` or else in `g_spikes`, into that of the
+    /// currents, in `gradient`, and `[N, C, ...]` of the membrane after the last step into that of the one before the
+    /// first. The membranes are computed again, not kept from the forward pass.
+    pub(crate) fn backward(
+        &self,
+        g_spikes: Option<&[f32]>,
+        gradient: &mut [f32],
+        g_membrane: &mut [f32],
+    ) {
+        // built anew inside each closure, so that each inner loop knows its surrogate
+        match self.settings.surrogate {
+            Surrogate::PiecewiseLinear { scale } => {
+                let surrogate = move |x| Surrogate::PiecewiseLinear { scale }.derivative(x);
+                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+            }
+            Surrogate::Atan { alpha } => {
+                let surrogate = move |x| Surrogate::Atan { alpha }.derivative(x);
+                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+            }
+            Surrogate::Sigmoid { alpha } => {
+                let surrogate = move |x| Surrogate::Sigmoid { alpha }.derivative(x);
+                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+            }
+            Surrogate::Rectangular { width } => {
+                let surrogate = move |x| Surrogate::Rectangular { width }.derivative(x);
+                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+            }
+            Surrogate::SuperSpike { beta } => {
+                let surrogate = move |x| Surrogate::SuperSpike { beta }.derivative(x);
+                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+            }
         }
     }
 
-    fn blocks<const HARD: bool, const AT: bool>(
+    fn blocks(
         &self,
         derivative: impl Fn(f32) -> f32 + Sync,
-    ) -> (Vec<f32>, Vec<f32>) {
-        let (steps, neurons) = (self.population.steps, self.population.neurons);
-        let mut g_currents = vec![0f32; self.currents.len()];
-        let mut g_membrane = vec![0f32; neurons];
-        let out = Disjoint::new(&mut g_currents);
-        let size = (KEPT / steps).clamp(16, BLOCK);
+        g_spikes: Option<&[f32]>,
+        gradient: &mut [f32],
+        g_membrane: &mut [f32],
+    ) {
+        let gradient = Disjoint::new(gradient);
+        let size = (KEPT / self.population.steps).clamp(16, BLOCK);
         g_membrane
             .par_chunks_mut(size)
             .enumerate()
@@ -210,114 +308,113 @@ impl Pass<'_> {
                 BUFFERS.with_borrow_mut(|buffers| {
                     let thresholds = scratch(&mut buffers.thresholds, len);
                     self.population.fill(first, thresholds);
-                    let inverses = scratch(&mut buffers.inverses, len);
-                    for (inverse, threshold) in inverses.iter_mut().zip(&*thresholds) {
-                        *inverse = 1.0 / threshold;
-                    }
-                    let membranes = scratch(&mut buffers.membranes, steps * len);
-                    self.integrate::<HARD, AT>(first, thresholds, membranes);
-                    match self.g_last {
-                        Some(g_last) => g_v.copy_from_slice(&g_last[first..][..len]),
-                        None => g_v.fill(0.0),
-                    }
-                    let silent = scratch(&mut buffers.gradient, len);
-                    silent.fill(0.0);
-                    for t in (0..steps).rev() {
-                        let start = t * neurons + first;
-                        let step = Step {
-                            leak: self.settings.leak,
-                            // the reset's spike as a constant: no gradient comes back through it
-                            through_reset: if self.settings.detach_reset { 0.0 } else { 1.0 },
-                            thresholds,
-                            inverses,
-                            membranes: &membranes[t * len..][..len],
-                            g_spikes: self.g_spikes.map_or(&*silent, |g| &g[start..][..len]),
-                        };
-                        // SAFETY: these neurons' gradients are this task's alone.
-                        let g_currents = unsafe { out.slice(start, len) };
-                        step.run::<HARD, AT>(&derivative, g_v, g_currents);
-                    }
+                    widest::run(Backward {
+                        window: self,
+                        derivative: &derivative,
+                        first,
+                        thresholds,
+                        inverses: scratch(&mut buffers.inverses, len),
+                        membranes: scratch(&mut buffers.membranes, self.population.steps * len),
+                        g_v,
+                        g_spikes,
+                        gradient,
+                    });
                 });
             });
-        (g_currents, g_membrane)
     }
+}
 
-    /// The membranes just before each step's comparison with the threshold, `[T, len]`.
-    fn integrate<const HARD: bool, const AT: bool>(
-        &self,
-        first: usize,
-        thresholds: &[f32],
-        membranes: &mut [f32],
-    ) {
-        let (leak, len) = (self.settings.leak, thresholds.len());
-        let rows = membranes.chunks_exact_mut(len).enumerate();
-        let mut previous: Option<&mut [f32]> = None;
-        for (t, row) in rows {
-            let currents = &self.currents[t * self.population.neurons + first..][..len];
-            match previous {
-                None => {
-                    let before = &self.membrane[first..][..len];
-                    for ((u, v), i) in row.iter_mut().zip(before).zip(currents) {
-                        *u = leak * v + i;
-                    }
-                }
-                Some(before) => {
-                    for (((u, before), threshold), i) in
-                        row.iter_mut().zip(&*before).zip(thresholds).zip(currents)
-                    {
-                        let s = fires::<AT>(*before, *threshold);
-                        let v = if HARD {
-                            before * (1.0 - s)
-                        } else {
-                            before - s * threshold
-                        };
-                        *u = leak * v + i;
-                    }
-                }
-            }
-            previous = Some(row);
+/// A block of neurons over all steps, backward.
+struct Backward<'a, D> {
+    window: &'a Window<'a>,
+    derivative: &'a D,
+    first: usize,
+    thresholds: &'a [f32],
+    inverses: &'a mut [f32],
+    membranes: &'a mut [f32],
+    g_v: &'a mut [f32],
+    g_spikes: Option<&'a [f32]>,
+    gradient: Disjoint<f32>,
+}
+
+impl<D: Fn(f32) -> f32> Task for Backward<'_, D> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let settings = self.window.settings;
+        match (settings.reset, settings.firing, settings.detach_reset) {
+            (Reset::Soft, Firing::Above, true) => self.steps::<false, false, true>(),
+            (Reset::Soft, Firing::Above, false) => self.steps::<false, false, false>(),
+            (Reset::Soft, Firing::AtOrAbove, true) => self.steps::<false, true, true>(),
+            (Reset::Soft, Firing::AtOrAbove, false) => self.steps::<false, true, false>(),
+            (Reset::Hard, Firing::Above, true) => self.steps::<true, false, true>(),
+            (Reset::Hard, Firing::Above, false) => self.steps::<true, false, false>(),
+            (Reset::Hard, Firing::AtOrAbove, true) => self.steps::<true, true, true>(),
+            (Reset::Hard, Firing::AtOrAbove, false) => self.steps::<true, true, false>(),
         }
     }
 }
 
-/// One step backward for a block of neurons.
-struct Step<'a> {
-    leak: f32,
-    through_reset: f32,
-    thresholds: &'a [f32],
-    inverses: &'a [f32],
-    membranes: &'a [f32],
-    g_spikes: &'a [f32],
-}
-
-impl Step<'_> {
-    /// Takes `g_v` from after the step to before it.
+impl<D: Fn(f32) -> f32> Backward<'_, D> {
     #[inline(always)]
-    fn run<const HARD: bool, const AT: bool>(
-        &self,
-        derivative: impl Fn(f32) -> f32,
-        g_v: &mut [f32],
-        g_currents: &mut [f32],
-    ) {
-        let inputs = self
-            .membranes
-            .iter()
-            .zip(self.thresholds)
-            .zip(self.inverses)
-            .zip(self.g_spikes);
-        for ((((&u, &threshold), &inverse), &g_spike), (g_v, g_current)) in
-            inputs.zip(g_v.iter_mut().zip(g_currents))
-        {
-            let slope = derivative(u * inverse - 1.0) * inverse;
-            let (kept, taken) = if HARD {
-                (1.0 - fires::<AT>(u, threshold), u)
-            } else {
-                (1.0, threshold)
-            };
-            let g_spike = g_spike - self.through_reset * taken * *g_v;
-            let g_u = *g_v * kept + g_spike * slope;
-            *g_current = g_u;
-            *g_v = self.leak * g_u;
+    fn steps<const HARD: bool, const AT: bool, const DETACH: bool>(mut self) {
+        let (leak, len) = (self.window.settings.leak, self.thresholds.len());
+        let population = self.window.population;
+        self.integrate::<HARD, AT>();
+        for (inverse, threshold) in self.inverses.iter_mut().zip(self.thresholds) {
+            *inverse = 1.0 / threshold;
+        }
+        for t in (0..population.steps).rev() {
+            let start = t * population.neurons + self.first;
+            // SAFETY: these neurons' gradients are this task's alone.
+            let gradient = unsafe { self.gradient.slice(start, len) };
+            if let Some(g_spikes) = self.g_spikes {
+                gradient.copy_from_slice(&g_spikes[start..][..len]);
+            }
+            let inputs = self.membranes[t * len..][..len]
+                .iter()
+                .zip(self.thresholds)
+                .zip(&*self.inverses);
+            for (((u, threshold), inverse), (g_v, g)) in
+                inputs.zip(self.g_v.iter_mut().zip(gradient))
+            {
+                let slope = (self.derivative)(u * inverse - 1.0) * inverse;
+                let (kept, taken) = match HARD {
+                    true => (f32::from(u8::from(!fires::<AT>(*u, *threshold))), *u),
+                    false => (1.0, *threshold),
+                };
+                // the reset's spike as a constant: no gradient comes back through it
+                let g_spike = match DETACH {
+                    true => *g,
+                    false => *g - taken * *g_v,
+                };
+                let g_u = *g_v * kept + g_spike * slope;
+                *g = g_u;
+                *g_v = leak * g_u;
+            }
+        }
+    }
+
+    /// The membranes just before each step's comparison with the threshold, `[T, len]`.
+    #[inline(always)]
+    fn integrate<const HARD: bool, const AT: bool>(&mut self) {
+        let (leak, len) = (self.window.settings.leak, self.thresholds.len());
+        let mut v = [0f32; BLOCK];
+        let v = &mut v[..len];
+        v.copy_from_slice(&self.window.membrane[self.first..][..len]);
+        for (t, row) in self.membranes.chunks_exact_mut(len).enumerate() {
+            let neurons = self.window.population.neurons;
+            let currents = self.window.currents.at(t, neurons, self.first, len);
+            for (((u, v), threshold), i) in row
+                .iter_mut()
+                .zip(&mut *v)
+                .zip(self.thresholds)
+                .zip(currents)
+            {
+                *u = leak * *v + i;
+                *v = reset::<HARD>(*u, *threshold, fires::<AT>(*u, *threshold));
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The neuron scan over all time steps.
 
-mod cpu;
+pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod reference;
@@ -9,8 +9,9 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 
-use self::cpu::Population;
+use self::cpu::{Currents, Population, Window};
 use super::cpu::{takes, with_values};
+use super::memory::zeros;
 use crate::Result;
 use crate::neuron::{NeuronSettings, Scan};
 
@@ -113,11 +114,22 @@ impl CustomOp3 for Node {
         let (g_currents, g_membrane) = with_values(currents, |i| {
             with_values(membrane, |v| {
                 with_values(gradient, |g| {
-                    let (spikes, last) = match self.output {
-                        Output::Spikes => (Some(g), None),
-                        Output::Membrane => (None, Some(g)),
+                    let (mut g_currents, mut g_membrane) = (zeros(i.len()), zeros(v.len()));
+                    let g_spikes = match self.output {
+                        Output::Spikes => Some(g),
+                        Output::Membrane => {
+                            g_membrane.copy_from_slice(g);
+                            None
+                        }
                     };
-                    cpu::backward(&population, &self.settings, i, v, spikes, last)
+                    let window = Window {
+                        population: &population,
+                        settings: &self.settings,
+                        currents: Currents::Steps(i),
+                        membrane: v,
+                    };
+                    window.backward(g_spikes, &mut g_currents, &mut g_membrane);
+                    (g_currents, g_membrane)
                 })
             })
         })???;
