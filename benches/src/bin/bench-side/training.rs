@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use snn_core::encode::Encoder;
 use snn_core::network::{Batch, Mode, State};
 use snn_core::rng::Seed;
-use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology};
+use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, bptt};
 
 use crate::{Inputs, Parts, Tensors, Work, neurons, tensor};
 
@@ -78,15 +78,27 @@ impl Training {
 
     /// Loss of the batch, and the gradients of the variables.
     fn gradients(&self) -> Result<(Tensor, GradStore)> {
-        let logits = match &self.network {
-            Network::Ordinary(ann) => ann.forward(&self.images, ann::Mode::Inference)?,
-            Network::Spiking(network, timesteps) => {
-                network.logits(self.batch(), Mode::Training, *timesteps)?
+        let loss = |logits: &Tensor| loss::cross_entropy(logits, &self.labels, 0.0);
+        match &self.network {
+            Network::Ordinary(ann) => {
+                let loss = loss(&ann.forward(&self.images, ann::Mode::Inference)?)?;
+                let gradients = loss.backward()?;
+                Ok((loss, gradients))
             }
-        };
-        let loss = loss::cross_entropy(&logits, &self.labels, 0.0)?;
-        let gradients = loss.backward()?;
-        Ok((loss, gradients))
+            Network::Spiking(network, timesteps) => {
+                let options = bptt::Options::default();
+                let pass =
+                    bptt::forward(network, self.batch(), Mode::Training, *timesteps, &options)?;
+                let logits = Var::from_tensor(pass.logits())?;
+                let loss = loss(logits.as_tensor())?;
+                let g_logits = loss.backward()?.remove(&logits).context("no gradient")?;
+                let mut gradients = GradStore::default();
+                for (name, gradient) in pass.backward(&g_logits)?.parameters {
+                    gradients.insert(&network.parameters().tensors()[&name], gradient);
+                }
+                Ok((loss, gradients))
+            }
+        }
     }
 
     fn batch(&self) -> Batch<'_> {
