@@ -156,9 +156,42 @@ pub struct Bench {
     /// Cargo features to build the benches with, for example cuda,cudnn
     #[arg(long, value_name = "LIST")]
     pub features: Option<String>,
+    /// Compare with PyTorch, SpikingJelly and stock candle instead, and record it there
+    #[arg(long, conflicts_with_all = ["record", "features", "args"])]
+    pub peers: bool,
+    /// How the peers are compared with
+    #[command(flatten)]
+    pub with_peers: Peers,
     /// Arguments for criterion, after --, for example a filter
     #[arg(last = true, value_name = "ARGS")]
     pub args: Vec<OsString>,
+}
+
+/// Arguments of `bench --peers`.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "With --peers")]
+pub struct Peers {
+    /// Threads of each process [default: all cores]
+    #[arg(long, value_name = "N", requires = "peers", value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
+    /// Write the record to this file, too
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    pub json: Option<PathBuf>,
+    /// Only the cases with this in their names
+    #[arg(long, value_name = "SUBSTRING", requires = "peers")]
+    pub only: Option<String>,
+    /// Timed repetitions of each side, at least 5
+    #[arg(long, value_name = "R", requires = "peers", default_value_t = 7)]
+    pub repetitions: usize,
+    /// A Python that has the peers [default: that of the environment PRIVATE_SNN_PEERS, else one is made]
+    #[arg(long, value_name = "PATH", requires = "peers")]
+    pub peers_python: Option<PathBuf>,
+    /// A spiking network that the program has saved, to be compared on images of CIFAR-10
+    #[arg(long, value_name = "FILE", requires = "peers")]
+    pub network: Option<PathBuf>,
+    /// Where the data sets are [default: data/raw]
+    #[arg(long, value_name = "DIR", requires = "peers")]
+    pub data_dir: Option<PathBuf>,
 }
 
 #[cfg(test)]

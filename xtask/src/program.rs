@@ -100,22 +100,32 @@ fn option_values(args: &[OsString], option: &str) -> Vec<OsString> {
 
 /// Builds the program in the release profile and returns its path.
 fn build(workspace: &Workspace, features: Option<&str>) -> Result<PathBuf> {
-    let mut cargo =
-        workspace.cargo(&["build", "--release", "--package", PROGRAM, "--bin", PROGRAM]);
+    build_bin(workspace, PROGRAM, PROGRAM, features)
+}
+
+/// Builds a program of a package in the release profile and returns its path.
+pub fn build_bin(
+    workspace: &Workspace,
+    package: &str,
+    name: &str,
+    features: Option<&str>,
+) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo(&["build", "--release", "--package", package, "--bin", name]);
     if let Some(features) = features {
         cargo.args(["--features", features]);
     }
     let messages = workspace::stdout(cargo.arg("--message-format=json-render-diagnostics"))?;
-    executable(&messages).with_context(|| format!("{} named no program", workspace::shown(&cargo)))
+    executable(&messages, name)
+        .with_context(|| format!("{} named no program", workspace::shown(&cargo)))
 }
 
-/// The program's path in cargo's messages, one JSON value a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// The path of the program `name` in cargo's messages, one JSON value a line.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let lines = messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok());
     lines
-        .filter(|line| line["target"]["name"] == PROGRAM)
+        .filter(|line| line["target"]["name"] == name)
         .find_map(|line| line["executable"].as_str().map(Into::into))
 }
 
@@ -151,7 +161,7 @@ pub fn run_dev(workspace: &Workspace, words: &[&str], folder: &Path) -> Result<(
     // --workspace: the same feature unification as in the tests, so that nothing is compiled twice
     let mut cargo = workspace.cargo(&["build", "--workspace", "--bin", PROGRAM]);
     let messages = workspace::stdout(cargo.arg("--message-format=json-render-diagnostics"))?;
-    let program = executable(&messages)
+    let program = executable(&messages, PROGRAM)
         .with_context(|| format!("{} named no program", workspace::shown(&cargo)))?;
     let words: Vec<OsString> = words
         .iter()
@@ -228,7 +238,10 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"private-snn"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"private-snn"},"executable":"/t/release/private-snn"}
 {"reason":"build-finished","success":true}"#;
-        assert_eq!(executable(messages), Some("/t/release/private-snn".into()));
-        assert_eq!(executable("{}"), None);
+        assert_eq!(
+            executable(messages, PROGRAM),
+            Some("/t/release/private-snn".into())
+        );
+        assert_eq!(executable("{}", PROGRAM), None);
     }
 }

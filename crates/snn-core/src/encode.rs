@@ -1,5 +1,8 @@
 //! From pixels in [-1, 1] to the input of the first layer over time.
 
+#[cfg(feature = "cuda")]
+mod cuda;
+
 use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -34,6 +37,10 @@ pub fn poisson(
     seed: Seed,
 ) -> Result<Tensor> {
     let coder = Coder::new(images, ids, first_step, steps, seed)?;
+    #[cfg(feature = "cuda")]
+    if ops::cuda::takes(&[images]) {
+        return Ok(images.contiguous()?.apply_op1_no_bwd(&coder)?);
+    }
     let values: Vec<f32> = images.flatten_all()?.to_vec1()?;
     Ok(Tensor::from_vec(
         coder.draw(&values),
@@ -55,6 +62,10 @@ pub fn poisson_straight_through(
     seed: Seed,
 ) -> Result<Tensor> {
     let coder = Coder::new(images, ids, first_step, steps, seed)?;
+    #[cfg(feature = "cuda")]
+    if ops::cuda::takes(&[images]) {
+        return Ok(images.contiguous()?.apply_op1(coder)?);
+    }
     if ops::cpu::takes(&[images]) {
         return Ok(images.contiguous()?.apply_op1(coder)?);
     }
@@ -144,12 +155,25 @@ impl CustomOp1 for Coder {
         ))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        images: &candle_core::CudaStorage,
+        layout: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::draw(self, images, layout)
+    }
+
     fn bwd(
         &self,
         images: &Tensor,
         _: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if gradient.device().is_cuda() {
+            return Ok(Some(cuda::total(gradient, images.shape())?));
+        }
         let sum = ops::cpu::with_values(gradient, |g| {
             ops::time::total(g, images.elem_count(), |g| g)
         })?;

@@ -23,6 +23,11 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// Cores that this process may use.
+    pub fn cores(&self) -> usize {
+        self.cores
+    }
+
     /// Why estimates of two runs do not belong into one record, if they do not. The load may differ.
     pub fn disagreement(&self, other: &Self) -> Option<String> {
         let differs = |what: &str, here: &str, there: &str| {

@@ -1,6 +1,7 @@
 //! Runs the benches and records their estimates.
 
 mod machine;
+mod peers;
 mod record;
 
 use std::fs;
@@ -15,14 +16,19 @@ use crate::workspace::{Workspace, succeed};
 /// One-minute load above which timings are not to be trusted.
 const QUIET: f64 = 0.3;
 
-/// The verb `bench`.
-pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
-    let load = machine::load();
+/// Says that timings are not to be trusted, if they are not.
+fn warn_if_loaded(load: Option<f64>) {
     if let Some(load) = load.filter(|load| *load > QUIET) {
         eprintln!(
             "warning: the load is {load} (above {QUIET}): other work on this machine disturbs the timings"
         );
     }
+}
+
+/// The verb `bench`.
+pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
+    let load = machine::load();
+    warn_if_loaded(load);
     let start = SystemTime::now();
     let machine = machine::describe(workspace, arguments.host.clone(), load);
     let folder = workspace.path("benches/records").join(format!(
@@ -30,6 +36,9 @@ pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
         record::date(start)?,
         machine.host
     ));
+    if arguments.peers {
+        return peers::run(workspace, &arguments.with_peers, machine, &folder);
+    }
     let path = folder.join("estimates.json");
     // before the benches, which take minutes
     let old = if arguments.record {

@@ -25,7 +25,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "synth",
         ],
     ),
-    ("private-snn-benches", &["ann", "snn-core"]),
+    ("private-snn-benches", &["ann", "datasets", "snn-core"]),
     ("snn-core", &[]),
     ("synth", &["ann", "snn-core"]),
     ("testkit", &[]),

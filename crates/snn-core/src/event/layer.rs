@@ -2,14 +2,19 @@
 
 use candle_core::Tensor;
 
-use super::lists::Lists;
+use std::ops::Range;
+
+use super::lists::{AT_ONCE, BLOCK, Lists};
 use crate::Result;
 use crate::ops::cpu::with_values;
-use crate::ops::events::{Kernels, Segment};
+use crate::ops::events::{Events, Kernels};
 use crate::ops::packed::channel_blocks;
 
-/// A convolution, or a linear layer as a convolution of one position, with its weight as lines of output channels,
-/// `[block of channels][k, k, channels of the block][O, filled up to whole vectors]`.
+/// Output channels that are added up side by side: a tap's rows of a block of channels fit into the first-level cache.
+const COLUMNS: usize = 64;
+
+/// A convolution, or a linear layer as a convolution of one position, with its weight as rows of output channels,
+/// `[columns][block of channels][k, k, channels of the block][O of these columns, filled up to whole vectors]`.
 #[derive(Debug)]
 pub(super) struct Weighted {
     /// Index in the topology.
@@ -49,14 +54,19 @@ impl Weighted {
         };
         let taps = kernel * kernel;
         let line = out_channels.next_multiple_of(Kernels::best().lanes);
-        let mut lines = vec![0f32; channels * taps * line];
+        let mut rows = vec![0f32; channels * taps * line];
         with_values(weight, |weight| {
-            let mut lines = lines.chunks_exact_mut(line);
-            for block in channel_blocks(channels) {
-                for tap in 0..taps {
-                    for (c, line) in block.clone().zip(&mut lines) {
-                        for (o, to) in line[..out_channels].iter_mut().enumerate() {
-                            *to = weight[(o * channels + c) * taps + tap];
+            let mut rest = &mut rows[..];
+            for columns in columns(line) {
+                let outputs = columns.start..columns.end.min(out_channels);
+                for block in channel_blocks(channels) {
+                    for tap in 0..taps {
+                        for c in block.clone() {
+                            let (row, after) = rest.split_at_mut(columns.len());
+                            rest = after;
+                            for (to, o) in row.iter_mut().zip(outputs.clone()) {
+                                *to = weight[(o * channels + c) * taps + tap];
+                            }
                         }
                     }
                 }
@@ -75,58 +85,132 @@ impl Weighted {
             stride: window.stride,
             padding: window.padding,
             line,
-            weight: lines,
+            weight: rows,
             bias: start,
         })
     }
 
-    /// The currents at output position `position` and step `step`, into `sums`; returns how many spikes met a weight here,
-    /// each with `out_channels` of them.
-    pub(super) fn currents<'a>(
-        &self,
-        lists: &'a Lists,
-        (step, position): (usize, usize),
-        segments: &mut Vec<Segment<'a>>,
-        sums: &mut [f32],
-    ) -> u64 {
-        assert!(lists.channels == self.channels);
+    /// Spikes that meet a weight, each counted at every output position that it takes part in; each meets
+    /// `out_channels` weights there.
+    pub(super) fn met(&self, lists: &Lists, positions: usize) -> u64 {
+        let mut met = 0;
+        for position in 0..positions {
+            for input in (0..self.taps()).filter_map(|tap| self.under(lists, position, tap)) {
+                let spikes = (0..lists.steps).map(|step| u64::from(lists.spikes((step, input))));
+                met += spikes.sum::<u64>();
+            }
+        }
+        met
+    }
+
+    fn taps(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// The position of the map under a tap at an output position; none in the padding.
+    fn under(&self, lists: &Lists, position: usize, tap: usize) -> Option<usize> {
         let (i, j) = (position / self.out_width, position % self.out_width);
-        // the window's part inside the map
-        let inside = |at: usize, side: usize| {
-            let first = at * self.stride;
-            let from = self.padding.saturating_sub(first).min(self.kernel);
-            let to = (side + self.padding).saturating_sub(first).min(self.kernel);
-            from..to.max(from)
+        let (a, b) = (tap / self.kernel, tap % self.kernel);
+        let inside = |at: usize, tap: usize, side: usize| {
+            let place = (at * self.stride + tap).checked_sub(self.padding)?;
+            (place < side).then_some(place)
         };
-        let (rows, columns) = (inside(i, lists.height), inside(j, lists.width));
-        segments.clear();
-        let mut spikes = 0;
+        let (y, x) = (inside(i, a, lists.height)?, inside(j, b, lists.width)?);
+        Some(y * lists.width + x)
+    }
+
+    /// The currents at some output positions and all steps, `[positions, steps, line]`.
+    pub(super) fn currents(
+        &self,
+        lists: &Lists,
+        positions: Range<usize>,
+        gathered: &mut Gathered,
+        sums: &mut [f32],
+    ) {
+        assert!(lists.channels == self.channels);
+        for sums in sums.chunks_exact_mut(self.line) {
+            sums.copy_from_slice(&self.bias);
+        }
         for (block, channels) in channel_blocks(self.channels).enumerate() {
-            let taps = self.kernel * self.kernel;
-            for a in rows.clone() {
-                let y = i * self.stride + a - self.padding;
-                for b in columns.clone() {
-                    let x = j * self.stride + b - self.padding;
-                    let at = (step, y * lists.width + x);
-                    if block == 0 {
-                        spikes += u64::from(lists.spikes(at));
-                    }
-                    let (rows, values) = lists.block(at, block);
-                    if !rows.is_empty() {
-                        let tap = a * self.kernel + b;
-                        let start = channels.start * taps + tap * channels.len();
-                        segments.push(Segment {
-                            rows,
-                            values,
-                            start: start * self.line,
-                        });
+            for tap in 0..self.taps() {
+                gathered.gather(self, lists, positions.clone(), block, tap);
+                for columns in columns(self.line) {
+                    let width = columns.len();
+                    let first = (columns.start * self.channels + channels.start * width)
+                        * self.taps()
+                        + tap * channels.len() * width;
+                    let weight = &self.weight[first..][..channels.len() * width];
+                    let place = (self.line, columns.start);
+                    // SAFETY: a row is the place of a channel in this block.
+                    unsafe {
+                        Kernels::best().add_rows(&gathered.events(), weight, width, sums, place);
                     }
                 }
             }
         }
-        sums.copy_from_slice(&self.bias);
-        // SAFETY: a segment's rows are places of channels within their block, whose lines begin at its start.
-        unsafe { Kernels::best().add_rows(segments, &self.weight, self.line, sums) };
-        spikes
+    }
+}
+
+/// Groups of columns that are added up side by side.
+fn columns(line: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..line)
+        .step_by(COLUMNS)
+        .map(move |first| first..(first + COLUMNS).min(line))
+}
+
+/// The events under one tap in one block of channels, for each output position and step in turn.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    rows: Vec<u8>,
+    values: Vec<f32>,
+    valued: bool,
+    /// Where the events of each position and step end.
+    ends: Vec<usize>,
+}
+
+impl Gathered {
+    fn gather(
+        &mut self,
+        layer: &Weighted,
+        lists: &Lists,
+        positions: Range<usize>,
+        block: usize,
+        tap: usize,
+    ) {
+        self.valued = lists.values(0).is_some();
+        let room = positions.len() * lists.steps * BLOCK + AT_ONCE;
+        if self.rows.len() < room {
+            self.rows.resize(room, 0);
+        }
+        if self.valued && self.values.len() < room {
+            self.values.resize(room, 0.0);
+        }
+        self.ends.clear();
+        let mut end = 0;
+        for position in positions {
+            let under = layer.under(lists, position, tap);
+            for step in 0..lists.steps {
+                if let Some(input) = under {
+                    let (at, count) = lists.range((step, input), block);
+                    for some in (0..count).step_by(AT_ONCE) {
+                        let here = end + some..end + some + AT_ONCE;
+                        self.rows[here.clone()].copy_from_slice(lists.places(at + some));
+                        if let Some(values) = lists.values(at + some) {
+                            self.values[here].copy_from_slice(values);
+                        }
+                    }
+                    end += count;
+                }
+                self.ends.push(end);
+            }
+        }
+    }
+
+    fn events(&self) -> Events<'_> {
+        Events {
+            rows: &self.rows,
+            values: self.valued.then_some(&self.values),
+            ends: &self.ends,
+        }
     }
 }

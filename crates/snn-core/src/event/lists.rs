@@ -5,9 +5,12 @@ use std::ops::Range;
 use crate::ops::packed::channel_blocks;
 
 /// Channels of a block, so that a channel's place in it fits in a byte.
-const BLOCK: usize = 64;
+pub(super) const BLOCK: usize = 64;
 
-/// Events of one image in a map `[C, H, W]` over some steps, by step, position and block of channels, ascending.
+/// Places that are read at a time; there is room for as many after the last one.
+pub(super) const AT_ONCE: usize = 16;
+
+/// Events of one image in a map `[C, H, W]` over some steps, by position, step and block of channels, ascending.
 #[derive(Debug, Clone)]
 pub(super) struct Lists {
     pub(super) steps: usize,
@@ -36,8 +39,8 @@ impl Lists {
             width,
             blocks,
             counts: vec![0; cells * blocks],
-            places: vec![0; cells * channels],
-            values: valued.then(|| vec![0.0; cells * channels]),
+            places: vec![0; cells * channels + AT_ONCE],
+            values: valued.then(|| vec![0.0; cells * channels + AT_ONCE]),
             spikes: vec![0; cells],
         }
     }
@@ -48,7 +51,7 @@ impl Lists {
     }
 
     fn cell(&self, step: usize, position: usize) -> usize {
-        step * self.positions() + position
+        position * self.steps + step
     }
 
     /// Adds an event after the last one of its position; `spikes` is how many it stands for.
@@ -70,18 +73,33 @@ impl Lists {
         self.spikes[cell] += spikes;
     }
 
-    /// Adds the neurons of a position that fired, in order of their channels.
-    pub(super) fn push_fired(&mut self, at: (usize, usize), fired: &[u8]) {
-        for (word, bytes) in fired[..self.channels].chunks(8).enumerate() {
-            if bytes.iter().all(|&byte| byte == 0) {
-                continue;
+    /// The neurons of a position that fired, in order of their channels, 1 or 0 each, filled up to whole eights; the
+    /// position has no events yet.
+    pub(super) fn fill(&mut self, (step, position): (usize, usize), fired: &[u8]) {
+        let cell = self.cell(step, position);
+        let mut spikes = 0;
+        for (block, bytes) in fired.chunks(BLOCK).enumerate().take(self.blocks) {
+            // a bit for each neuron: walking over these costs by the spike, not by the neuron
+            let mut mask = bytes
+                .chunks_exact(8)
+                .enumerate()
+                .fold(0u64, |mask, (i, bytes)| {
+                    let word = bytes
+                        .iter()
+                        .rev()
+                        .fold(0u64, |word, &byte| word << 8 | u64::from(byte));
+                    mask | (word.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i)
+                });
+            let count = mask.count_ones();
+            let places = &mut self.places[cell * self.channels + block * BLOCK..];
+            for place in &mut places[..count as usize] {
+                *place = mask.trailing_zeros() as u8;
+                mask &= mask - 1;
             }
-            for (i, &byte) in bytes.iter().enumerate() {
-                if byte != 0 {
-                    self.push(at, word * 8 + i, 1.0, 1);
-                }
-            }
+            self.counts[cell * self.blocks + block] = count as u8;
+            spikes += count;
         }
+        self.spikes[cell] = spikes;
     }
 
     /// Places and values of the events of one block of channels.
@@ -102,6 +120,23 @@ impl Lists {
     /// Spikes behind the events of a position.
     pub(super) fn spikes(&self, (step, position): (usize, usize)) -> u32 {
         self.spikes[self.cell(step, position)]
+    }
+
+    /// Where the events of a block lie among all, and how many they are.
+    pub(super) fn range(&self, (step, position): (usize, usize), block: usize) -> (usize, usize) {
+        let cell = self.cell(step, position);
+        let count = self.counts[cell * self.blocks + block];
+        (cell * self.channels + block * BLOCK, usize::from(count))
+    }
+
+    /// Places of `AT_ONCE` events from `at` on.
+    pub(super) fn places(&self, at: usize) -> &[u8] {
+        &self.places[at..at + AT_ONCE]
+    }
+
+    /// Values of `AT_ONCE` events from `at` on; none where all are 1.
+    pub(super) fn values(&self, at: usize) -> Option<&[f32]> {
+        self.values.as_ref().map(|values| &values[at..at + AT_ONCE])
     }
 
     /// Calls `f` with channel and value of each event of a position, in order.
@@ -150,22 +185,27 @@ impl Lists {
         let (height, width) = (self.height / kernel, self.width / kernel);
         let mut lists = Self::new(self.steps, [self.channels, height, width], true);
         let share = 1.0 / (kernel * kernel) as f32;
-        let mut fired = vec![0u32; self.channels];
-        for step in 0..self.steps {
-            for position in 0..height * width {
-                let (i, j) = (position / width * kernel, position % width * kernel);
-                for y in i..i + kernel {
-                    for x in j..j + kernel {
-                        self.each((step, y * self.width + x), |channel, _| fired[channel] += 1);
+        for position in 0..height * width {
+            let (i, j) = (position / width * kernel, position % width * kernel);
+            let square = (i..i + kernel).flat_map(|y| (j..j + kernel).map(move |x| (y, x)));
+            let square: Vec<usize> = square.map(|(y, x)| y * self.width + x).collect();
+            for step in 0..self.steps {
+                for block in 0..self.blocks {
+                    let (mut fired, mut mask) = ([0u32; BLOCK], 0u64);
+                    for &under in &square {
+                        let (at, count) = self.range((step, under), block);
+                        for &place in &self.places[at..at + count] {
+                            fired[usize::from(place)] += 1;
+                            mask |= 1 << place;
+                        }
                     }
-                }
-                for (channel, count) in fired
-                    .iter_mut()
-                    .enumerate()
-                    .filter(|(_, count)| **count > 0)
-                {
-                    lists.push((step, position), channel, *count as f32 * share, *count);
-                    *count = 0;
+                    while mask != 0 {
+                        let place = mask.trailing_zeros() as usize;
+                        let count = fired[place];
+                        let channel = block * BLOCK + place;
+                        lists.push((step, position), channel, count as f32 * share, count);
+                        mask &= mask - 1;
+                    }
                 }
             }
         }
@@ -214,10 +254,13 @@ mod tests {
         let mut lists = Lists::new(steps, shape, false);
         for step in 0..steps {
             for position in 0..24 {
-                let fired: Vec<u8> = (0..70)
-                    .map(|c| dense[(step * 70 + c) * 24 + position] as u8)
+                let fired: Vec<u8> = (0..72)
+                    .map(|c| match c {
+                        0..70 => dense[(step * 70 + c) * 24 + position] as u8,
+                        _ => 0,
+                    })
                     .collect();
-                lists.push_fired((step, position), &fired);
+                lists.fill((step, position), &fired);
             }
         }
         let back = |lists: &Lists| {

@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use self::layer::{Weighted, Window};
+use self::layer::{Gathered, Weighted, Window};
 use self::lists::Lists;
 use crate::encode::{self, Encoder};
 use crate::network::{Batch, Run, SpikingNetwork};
@@ -26,6 +26,8 @@ use crate::{Error, Result};
 
 /// Steps of a layer before the next one has its turn.
 const STEPS: usize = 16;
+/// Currents that are added up together: with the rows of a block they stay in the second-level cache.
+const SUMS: usize = 1 << 17;
 
 /// A spiking network prepared for event-driven inference on the CPU.
 #[derive(Debug)]
@@ -239,6 +241,8 @@ impl<'a> EventNetwork<'a> {
             input: held.is_none().then(|| vec![0.0; pixels.elem_count()]),
             operations: Vec::new(),
         };
+        // as the membranes lie, [positions, line]
+        let mut counts: Vec<Vec<f32>> = membranes.iter().map(|m| vec![0.0; m.len()]).collect();
         let mut operations: BTreeMap<usize, u64> = BTreeMap::new();
         for first in (0..timesteps).step_by(STEPS) {
             let steps = STEPS.min(timesteps - first);
@@ -259,23 +263,36 @@ impl<'a> EventNetwork<'a> {
                     held.as_deref(),
                     steps,
                     &mut membranes[p],
+                    &mut counts[p],
                 );
                 if let Some((_, weighted)) = &population.input {
                     *operations.entry(weighted.layer).or_default() +=
                         spikes * weighted.out_channels as u64;
                 }
-                out.count(&mut outcome.spikes[p]);
                 lists = Some(out);
             }
             let weighted = &self.readout.1;
             let lists = reshaped(Some(&self.readout), lists)
                 .expect("a population comes before the readout");
-            let mut sums = vec![0f32; weighted.line];
-            for step in 0..steps {
-                let spikes = weighted.currents(&lists, (step, 0), &mut Vec::new(), &mut sums);
-                *operations.entry(weighted.layer).or_default() +=
-                    spikes * weighted.out_channels as u64;
+            let mut sums = vec![0f32; steps * weighted.line];
+            weighted.currents(&lists, 0..1, &mut Gathered::default(), &mut sums);
+            *operations.entry(weighted.layer).or_default() +=
+                weighted.met(&lists, 1) * weighted.out_channels as u64;
+            for sums in sums.chunks_exact(weighted.line) {
                 outcome.readout.extend(&sums[..weighted.out_channels]);
+            }
+        }
+        for ((population, counts), spikes) in self
+            .populations
+            .iter()
+            .zip(&counts)
+            .zip(&mut outcome.spikes)
+        {
+            let line = population.thresholds.len();
+            for (position, counts) in counts.chunks_exact(line).enumerate() {
+                for (channel, count) in counts[..population.shape[0]].iter().enumerate() {
+                    spikes[channel * population.positions() + position] = *count;
+                }
             }
         }
         outcome.operations = operations.into_iter().collect();
@@ -291,34 +308,46 @@ impl<'a> EventNetwork<'a> {
         held: Option<&[f32]>,
         steps: usize,
         membranes: &mut [f32],
+        counts: &mut [f32],
     ) -> (Lists, u64) {
         let kernels = Kernels::best();
         let settings = &self.network.settings().neuron;
         let (channels, positions) = (population.shape[0], population.positions());
         let line = population.thresholds.len();
         let mut out = Lists::new(steps, population.shape, false);
-        let (mut sums, mut fired, mut segments) = (vec![0f32; line], vec![0u8; line], Vec::new());
-        let mut met = 0;
-        for (position, membranes) in membranes.chunks_exact_mut(line).enumerate() {
-            if let (None, Some(held)) = (&population.input, held) {
-                for (c, sum) in sums[..channels].iter_mut().enumerate() {
-                    *sum = held[c * positions + position];
+        let mut fired = vec![0u8; line.next_multiple_of(8)];
+        let mut gathered = Gathered::default();
+        let together = (SUMS / (steps * line)).clamp(1, positions);
+        let mut sums = vec![0f32; together * steps * line];
+        for first in (0..positions).step_by(together) {
+            let some = first..(first + together).min(positions);
+            let sums = &mut sums[..some.len() * steps * line];
+            if let (Some((_, weighted)), Some(lists)) = (&population.input, lists) {
+                weighted.currents(lists, some.clone(), &mut gathered, sums);
+            } else if let Some(held) = held {
+                for (position, sums) in some.clone().zip(sums.chunks_exact_mut(steps * line)) {
+                    for sums in sums.chunks_exact_mut(line) {
+                        for (c, sum) in sums[..channels].iter_mut().enumerate() {
+                            *sum = held[c * positions + position];
+                        }
+                    }
                 }
             }
-            for step in 0..steps {
-                if let (Some((_, weighted)), Some(lists)) = (&population.input, lists) {
-                    met += weighted.currents(lists, (step, position), &mut segments, &mut sums);
+            for (position, sums) in some.zip(sums.chunks_exact(steps * line)) {
+                let membranes = &mut membranes[position * line..][..line];
+                let counts = &mut counts[position * line..][..line];
+                for (step, sums) in sums.chunks_exact(line).enumerate() {
+                    let thresholds = &population.thresholds;
+                    let fired_here = &mut fired[..line];
+                    kernels.fire(settings, sums, thresholds, membranes, counts, fired_here);
+                    out.fill((step, position), &fired);
                 }
-                kernels.fire(
-                    settings,
-                    &sums,
-                    &population.thresholds,
-                    membranes,
-                    &mut fired,
-                );
-                out.push_fired((step, position), &fired);
             }
         }
+        let met = match (&population.input, lists) {
+            (Some((_, weighted)), Some(lists)) => weighted.met(lists, positions),
+            _ => 0,
+        };
         (out, met)
     }
 

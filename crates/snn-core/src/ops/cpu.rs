@@ -53,11 +53,50 @@ impl<T> Disjoint<T> {
         Self(buffer.as_mut_ptr())
     }
 
+    /// Where number `offset` of the buffer is.
+    ///
+    /// # Safety
+    /// It lies in the buffer.
+    pub(super) unsafe fn at(self, offset: usize) -> *mut T {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.add(offset) }
+    }
+
     /// # Safety
     /// `offset..offset + len` lies in the buffer, which outlives the slice, and no other task touches that range.
     pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
+    }
+}
+
+/// A buffer that parallel tasks fill, without the zeros that would be written over.
+pub(super) struct Unwritten {
+    values: Vec<f32>,
+    len: usize,
+}
+
+impl Unwritten {
+    pub(super) fn new(len: usize) -> Self {
+        Self {
+            values: Vec::with_capacity(len),
+            len,
+        }
+    }
+
+    /// Where the tasks write.
+    pub(super) fn places(&mut self) -> Disjoint {
+        Disjoint(self.values.as_mut_ptr())
+    }
+
+    /// The buffer.
+    ///
+    /// # Safety
+    /// Every number was written.
+    pub(super) unsafe fn written(mut self) -> Vec<f32> {
+        // SAFETY: the capacity was asked for, and the numbers are the caller's promise.
+        unsafe { self.values.set_len(self.len) };
+        self.values
     }
 }
 

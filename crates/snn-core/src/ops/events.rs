@@ -6,21 +6,23 @@ use std::sync::OnceLock;
 use super::simd::{Four, Vector};
 use crate::neuron::{Firing, NeuronSettings, Reset};
 
-/// Events whose rows lie in one block of the weight.
+/// Events as rows of a weight, those of one cell (a position at a step) after those of another.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Segment<'a> {
-    /// Row of each event, from the start of the block.
+pub(crate) struct Events<'a> {
+    /// Row of each event.
     pub(crate) rows: &'a [u8],
     /// Factor of each event; none where all are 1.
     pub(crate) values: Option<&'a [f32]>,
-    /// Where the block starts.
-    pub(crate) start: usize,
+    /// Where the events of each cell end.
+    pub(crate) ends: &'a [usize],
 }
 
 /// # Safety
-/// Every row that a segment selects lies in the weight, with `B` vectors from its start on; `sums` is valid for as many;
-/// the instructions exist.
-type Add = unsafe fn(segments: &[Segment], weight: *const f32, line: usize, sums: *mut f32);
+/// Every row of the events lies in the weight, `width` numbers apart, with `B` vectors from its start on; `sums` is valid
+/// for as many from each multiple of `line`, one for each cell; the ends ascend to at most the number of rows; the
+/// instructions exist.
+type Add =
+    unsafe fn(events: &Events, weight: *const f32, width: usize, sums: *mut f32, line: usize);
 
 /// # Safety
 /// The instructions exist.
@@ -29,6 +31,7 @@ type Fire = unsafe fn(
     currents: &[f32],
     thresholds: &[f32],
     membranes: &mut [f32],
+    counts: &mut [f32],
     fired: &mut [u8],
 );
 
@@ -65,42 +68,54 @@ impl Kernels {
         all
     }
 
-    /// `sums[j] += sum over events of value * weight[start + row * line + j]`, one chain of fused multiply-adds for each j
-    /// in the order of the events: what a dense product computes whose chains have the same order, as those of zeros
-    /// change nothing.
+    /// `sums[cell * line + first + j] += sum over the cell's events of value * weight[row * width + j]`, one chain of fused
+    /// multiply-adds for each j in the order of the events: what a dense product computes whose chains have the same
+    /// order, as those of zeros change nothing.
     ///
     /// # Safety
-    /// Every row that a segment selects lies in `weight`, `line` numbers from its start on.
+    /// Every row of the events lies in `weight`, `width` numbers each.
     pub(crate) unsafe fn add_rows(
         &self,
-        segments: &[Segment],
+        events: &Events,
         weight: &[f32],
-        line: usize,
+        width: usize,
         sums: &mut [f32],
+        (line, first): (usize, usize),
     ) {
-        assert!(sums.len() == line && line.is_multiple_of(self.lanes));
+        let last = events.ends.last().copied().unwrap_or(0);
+        assert!(events.ends.is_sorted() && last <= events.rows.len());
+        assert!(events.values.is_none_or(|values| last <= values.len()));
+        assert!(first + width <= line && events.ends.len() * line <= sums.len());
+        assert!(width.is_multiple_of(self.lanes));
+        debug_assert!(
+            events.rows[..last]
+                .iter()
+                .all(|&row| (usize::from(row) + 1) * width <= weight.len())
+        );
         let most = self.add.len() * self.lanes;
-        for first in (0..line).step_by(most) {
-            let vectors = (line - first).min(most) / self.lanes;
-            // SAFETY: the columns end within the line; the rows are the caller's promise.
+        for column in (0..width).step_by(most) {
+            let vectors = (width - column).min(most) / self.lanes;
+            // SAFETY: the columns end within the row and the line; the rows are the caller's promise.
             unsafe {
-                let (weight, sums) = (weight.as_ptr().add(first), sums.as_mut_ptr().add(first));
-                (self.add[vectors - 1])(segments, weight, line, sums);
+                let weight = weight.as_ptr().add(column);
+                let sums = sums.as_mut_ptr().add(first + column);
+                (self.add[vectors - 1])(events, weight, width, sums, line);
             }
         }
     }
 
-    /// One step of the neurons: integrates `currents` into `membranes`, and says who fired (1 or 0).
+    /// One step of the neurons: integrates `currents` into `membranes`, says who fired (1 or 0) and adds it to `counts`.
     pub(crate) fn fire(
         &self,
         settings: &NeuronSettings,
         currents: &[f32],
         thresholds: &[f32],
         membranes: &mut [f32],
+        counts: &mut [f32],
         fired: &mut [u8],
     ) {
         // SAFETY: these kernels were chosen because the processor has their instructions.
-        unsafe { (self.fire)(settings, currents, thresholds, membranes, fired) }
+        unsafe { (self.fire)(settings, currents, thresholds, membranes, counts, fired) }
     }
 }
 
@@ -108,37 +123,44 @@ impl Kernels {
 /// As [`Add`].
 #[inline(always)]
 unsafe fn add<V: Vector, const B: usize>(
-    segments: &[Segment],
+    events: &Events,
     weight: *const f32,
-    line: usize,
+    width: usize,
     sums: *mut f32,
+    line: usize,
 ) {
-    // SAFETY: the caller's promises.
-    unsafe {
-        let mut totals: [V; B] = std::array::from_fn(|v| V::load(sums.add(v * V::LANES)));
-        for segment in segments {
-            let block = weight.add(segment.start);
+    let mut start = 0;
+    for (cell, &end) in events.ends.iter().enumerate() {
+        if end == start {
+            continue;
+        }
+        // SAFETY: the caller's promises.
+        unsafe {
+            let sums = sums.add(cell * line);
+            let rows = events.rows.get_unchecked(start..end);
+            let mut totals: [V; B] = std::array::from_fn(|v| V::load(sums.add(v * V::LANES)));
             let mut row = |row: u8, value: V| {
-                let from = block.add(usize::from(row) * line);
+                let from = weight.add(usize::from(row) * width);
                 for (v, total) in totals.iter_mut().enumerate() {
                     *total = total.plus(value, V::load(from.add(v * V::LANES)));
                 }
             };
-            match segment.values {
+            match events.values {
                 None => {
                     let one = V::splat(1.0);
-                    segment.rows.iter().for_each(|&event| row(event, one));
+                    rows.iter().for_each(|&event| row(event, one));
                 }
                 Some(values) => {
-                    for (&event, &value) in segment.rows.iter().zip(values) {
+                    for (&event, &value) in rows.iter().zip(values.get_unchecked(start..end)) {
                         row(event, V::splat(value));
                     }
                 }
             }
+            for (v, total) in totals.into_iter().enumerate() {
+                total.store(sums.add(v * V::LANES));
+            }
         }
-        for (v, total) in totals.into_iter().enumerate() {
-            total.store(sums.add(v * V::LANES));
-        }
+        start = end;
     }
 }
 
@@ -148,20 +170,49 @@ fn fire(
     currents: &[f32],
     thresholds: &[f32],
     membranes: &mut [f32],
+    counts: &mut [f32],
     fired: &mut [u8],
 ) {
     match (settings.reset, settings.firing) {
         (Reset::Soft, Firing::Above) => {
-            step::<false, false>(settings.leak, currents, thresholds, membranes, fired);
+            step::<false, false>(
+                settings.leak,
+                currents,
+                thresholds,
+                membranes,
+                counts,
+                fired,
+            );
         }
         (Reset::Soft, Firing::AtOrAbove) => {
-            step::<false, true>(settings.leak, currents, thresholds, membranes, fired);
+            step::<false, true>(
+                settings.leak,
+                currents,
+                thresholds,
+                membranes,
+                counts,
+                fired,
+            );
         }
         (Reset::Hard, Firing::Above) => {
-            step::<true, false>(settings.leak, currents, thresholds, membranes, fired);
+            step::<true, false>(
+                settings.leak,
+                currents,
+                thresholds,
+                membranes,
+                counts,
+                fired,
+            );
         }
         (Reset::Hard, Firing::AtOrAbove) => {
-            step::<true, true>(settings.leak, currents, thresholds, membranes, fired);
+            step::<true, true>(
+                settings.leak,
+                currents,
+                thresholds,
+                membranes,
+                counts,
+                fired,
+            );
         }
     }
 }
@@ -172,14 +223,18 @@ fn step<const HARD: bool, const AT: bool>(
     currents: &[f32],
     thresholds: &[f32],
     membranes: &mut [f32],
+    counts: &mut [f32],
     fired: &mut [u8],
 ) {
-    let neurons = currents.iter().zip(thresholds).zip(membranes).zip(fired);
-    for (((current, &threshold), membrane), fired) in neurons {
+    let neurons = currents.iter().zip(thresholds).zip(membranes);
+    for (((current, &threshold), membrane), (count, fired)) in
+        neurons.zip(counts.iter_mut().zip(fired))
+    {
         let u = leak * *membrane + current;
         let fires = if AT { u >= threshold } else { u > threshold };
         let reset = if HARD { 0.0 } else { u - threshold };
         *membrane = if fires { reset } else { u };
+        *count += f32::from(u8::from(fires));
         *fired = u8::from(fires);
     }
 }
@@ -188,13 +243,14 @@ macro_rules! kernels {
     ($name:ident, $vector:ty, $add:ident, $fire:ident, $($feature:literal)?) => {
         $(#[target_feature(enable = $feature)])?
         unsafe fn $add<const B: usize>(
-            segments: &[Segment],
+            events: &Events,
             weight: *const f32,
-            line: usize,
+            width: usize,
             sums: *mut f32,
+            line: usize,
         ) {
             // SAFETY: the caller's promise.
-            unsafe { add::<$vector, B>(segments, weight, line, sums) }
+            unsafe { add::<$vector, B>(events, weight, width, sums, line) }
         }
 
         $(#[target_feature(enable = $feature)])?
@@ -203,9 +259,10 @@ macro_rules! kernels {
             currents: &[f32],
             thresholds: &[f32],
             membranes: &mut [f32],
+            counts: &mut [f32],
             fired: &mut [u8],
         ) {
-            fire(settings, currents, thresholds, membranes, fired);
+            fire(settings, currents, thresholds, membranes, counts, fired);
         }
 
         pub(super) static $name: Kernels = Kernels {
@@ -229,7 +286,7 @@ kernels!(PORTABLE, Four, add_portable, fire_portable,);
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Kernels, NeuronSettings, Segment, Vector, add, fire};
+    use super::{Events, Kernels, NeuronSettings, Vector, add, fire};
     use crate::ops::simd::x86::{Eight, Sixteen};
 
     kernels!(AVX512, Sixteen, add_avx512, fire_avx512, "avx512f,avx512bw");
@@ -247,36 +304,42 @@ mod tests {
 
     #[test]
     fn rows_are_added_with_their_values() {
+        let (rows, values) = ([0, 3, 9, 21, 22], [1.0, 1.0, 1.0, 0.5, -1.0]);
+        // the cell in the middle has no event
+        let ends = [3, 3, 5];
         for kernels in Kernels::all() {
-            for vectors in [1, 2, 5, 8, 9, 17] {
-                let line = vectors * kernels.lanes;
-                let weight = noise(1, 30 * line);
-                let before = noise(2, line);
-                let segments = [
-                    Segment {
-                        rows: &[0, 3, 9],
-                        values: None,
-                        start: 0,
-                    },
-                    Segment {
-                        rows: &[],
-                        values: None,
-                        start: 5 * line,
-                    },
-                    Segment {
-                        rows: &[1, 2],
-                        values: Some(&[0.5, -1.0]),
-                        start: 20 * line,
-                    },
-                ];
+            for (vectors, valued) in [1, 2, 5, 8, 9, 17]
+                .map(|v| [(v, false), (v, true)])
+                .concat()
+            {
+                let (width, first) = (vectors * kernels.lanes, 3);
+                let line = width + 5;
+                let weight = noise(1, 30 * width);
+                let before = noise(2, ends.len() * line);
+                let events = Events {
+                    rows: &rows,
+                    values: valued.then_some(&values),
+                    ends: &ends,
+                };
                 let mut sums = before.clone();
                 // SAFETY: rows up to 22 of 30 are selected.
-                unsafe { kernels.add_rows(&segments, &weight, line, &mut sums) };
-                for j in 0..line {
-                    let at = |row: usize| f64::from(weight[row * line + j]);
-                    let expected =
-                        f64::from(before[j]) + at(0) + at(3) + at(9) + 0.5 * at(21) - at(22);
-                    assert!((f64::from(sums[j]) - expected).abs() < 1e-6, "{line} {j}");
+                unsafe { kernels.add_rows(&events, &weight, width, &mut sums, (line, first)) };
+                for (place, sum) in sums.iter().enumerate() {
+                    let (cell, column) = (place / line, place % line);
+                    let mut expected = f64::from(before[place]);
+                    if (first..first + width).contains(&column) {
+                        let start = if cell == 0 { 0 } else { ends[cell - 1] };
+                        for event in start..ends[cell] {
+                            let value = if valued {
+                                f64::from(values[event])
+                            } else {
+                                1.0
+                            };
+                            let at = usize::from(rows[event]) * width + column - first;
+                            expected += value * f64::from(weight[at]);
+                        }
+                    }
+                    assert!((f64::from(*sum) - expected).abs() < 1e-6, "{width} {place}");
                 }
             }
         }
@@ -317,9 +380,11 @@ mod tests {
                 .expect("spikes");
             for kernels in Kernels::all() {
                 let (mut membranes, mut fired) = (vec![0.0; neurons], vec![0; neurons]);
+                let mut counts = vec![0.0; neurons];
                 for t in 0..steps {
                     let currents = &currents[t * neurons..][..neurons];
-                    kernels.fire(&settings, currents, &thresholds, &mut membranes, &mut fired);
+                    let (v, n) = (&mut membranes, &mut counts);
+                    kernels.fire(&settings, currents, &thresholds, v, n, &mut fired);
                     let expected = &spikes[t * neurons..][..neurons];
                     assert!(fired.iter().zip(expected).all(|(a, b)| f32::from(*a) == *b));
                 }
@@ -329,6 +394,10 @@ mod tests {
                     .and_then(|m| m.to_vec1())
                     .expect("membranes");
                 assert_eq!(membranes, last);
+                for (neuron, count) in counts.iter().enumerate() {
+                    let all: f32 = spikes[neuron..].iter().step_by(neurons).sum();
+                    assert_eq!(*count, all);
+                }
             }
         }
     }

@@ -2,13 +2,16 @@
 //!
 //! The public function of each folder checks its arguments and takes the fast path for f32 on the CPU, else the
 //! reference. The fast paths run on rayon's current pool; what they compute depends neither on the number of its
-//! threads nor, row by row or image by image, on the size of the batch.
+//! threads nor, row by row or image by image, on the size of the batch. With the feature `cuda` the neuron scan (and the
+//! Poisson coder) has a fast path for f32 on CUDA, with `cudnn` the convolution has one too.
 
 pub mod avg_pool;
 pub mod batch_norm;
 pub(crate) mod bits;
 pub mod conv2d;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub(crate) mod events;
 pub mod linear;
 pub mod mask;
@@ -19,6 +22,7 @@ pub mod relu;
 mod simd;
 mod tile;
 pub mod time;
+mod transpose;
 pub(crate) mod widest;
 
 /// The widest instructions that the processor has and the kernels use: `avx512`, `avx2` or `portable`.

@@ -5,9 +5,13 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::tile::Instructions;
+use super::transpose::transpose;
 
 /// Input channels that are multiplied in one go: with their weights they stay in the second-level cache.
 const CHANNELS: usize = 64;
+
+/// Output channels whose weights are turned at a time.
+const ROWS: usize = 8;
 
 /// The channels, cut into blocks.
 pub(crate) fn channel_blocks(channels: usize) -> impl Iterator<Item = Range<usize>> {
@@ -24,6 +28,15 @@ pub(super) struct Sizes {
     pub(super) taps: usize,
 }
 
+/// How a weight lies in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// `[O, C, taps]`
+    Output,
+    /// `[C, O, taps]` with the taps turned round: the weight of the convolution that takes gradients back.
+    Input,
+}
+
 /// The weights, one group of output channels after another and in each one block of channels after another,
 /// `[taps, channels, group]`; groups are as wide as the widest tile, the last one is filled up to whole vectors.
 pub(super) struct Packed {
@@ -33,13 +46,8 @@ pub(super) struct Packed {
 }
 
 impl Packed {
-    /// Weights whose number for output channel o, channel c and tap t is `weight[at(o, c, t)]`.
-    pub(super) fn new(
-        instructions: &'static Instructions,
-        sizes: Sizes,
-        weight: &[f32],
-        at: impl Fn(usize, usize, usize) -> usize + Sync,
-    ) -> Self {
+    pub(super) fn new(sizes: Sizes, weight: &[f32], order: Order) -> Self {
+        let instructions = Instructions::best();
         let depth = sizes.channels * sizes.taps;
         let mut values = vec![0f32; instructions.padded(sizes.out_channels) * depth];
         values
@@ -47,17 +55,13 @@ impl Packed {
             .enumerate()
             .for_each(|(group, values)| {
                 let (first, width) = (group * instructions.width(), values.len() / depth);
-                let count = width.min(sizes.out_channels - first);
+                let outputs = first..sizes.out_channels.min(first + width);
                 for channels in channel_blocks(sizes.channels) {
                     let start = channels.start * sizes.taps * width;
                     let to = &mut values[start..][..channels.len() * sizes.taps * width];
-                    for (c, channel) in channels.clone().enumerate() {
-                        for tap in 0..sizes.taps {
-                            let to = &mut to[(tap * channels.len() + c) * width..][..count];
-                            for (o, to) in to.iter_mut().enumerate() {
-                                *to = weight[at(first + o, channel, tap)];
-                            }
-                        }
+                    match order {
+                        Order::Output => turn(sizes, weight, &channels, &outputs, to, width),
+                        Order::Input => copy(sizes, weight, &channels, &outputs, to, width),
                     }
                 }
             });
@@ -70,14 +74,7 @@ impl Packed {
 
     /// First output channel and width of each group.
     pub(super) fn groups(&self) -> Vec<(usize, usize)> {
-        let (all, width) = (
-            self.instructions.padded(self.sizes.out_channels),
-            self.instructions.width(),
-        );
-        (0..all)
-            .step_by(width)
-            .map(|first| (first, width.min(all - first)))
-            .collect()
+        self.instructions.groups(self.sizes.out_channels)
     }
 
     /// The weights of some channels, whole blocks of them, for the group at `first`.
@@ -99,6 +96,57 @@ impl Packed {
             if let Some(bias) = bias {
                 let count = width.min(bias.len() - first);
                 line[..count].copy_from_slice(&bias[first..][..count]);
+            }
+        }
+    }
+}
+
+/// A block `[taps, channels, width]` from `[O, C, taps]`, a few outputs at a time: the rows of many would push one
+/// another out of the cache.
+fn turn(
+    sizes: Sizes,
+    weight: &[f32],
+    channels: &Range<usize>,
+    outputs: &Range<usize>,
+    to: &mut [f32],
+    width: usize,
+) {
+    let depth = channels.len() * sizes.taps;
+    let mut columns = vec![0f32; depth * ROWS];
+    for few in outputs.clone().step_by(ROWS) {
+        let count = ROWS.min(outputs.end - few);
+        let from = &weight[(few * sizes.channels + channels.start) * sizes.taps..];
+        assert!((count - 1) * sizes.channels * sizes.taps + depth <= from.len());
+        // SAFETY: the rows were checked; `columns` has `depth` lines of `ROWS`.
+        unsafe {
+            let from = (from.as_ptr(), sizes.channels * sizes.taps);
+            transpose(from, (count, depth), (columns.as_mut_ptr(), ROWS));
+        }
+        for (place, column) in columns.chunks_exact(ROWS).enumerate() {
+            let (c, tap) = (place / sizes.taps, place % sizes.taps);
+            let line = (tap * channels.len() + c) * width + few - outputs.start;
+            to[line..][..count].copy_from_slice(&column[..count]);
+        }
+    }
+}
+
+/// A block `[taps, channels, width]` from `[C, O, taps]`.
+fn copy(
+    sizes: Sizes,
+    weight: &[f32],
+    channels: &Range<usize>,
+    outputs: &Range<usize>,
+    to: &mut [f32],
+    width: usize,
+) {
+    for (c, channel) in channels.clone().enumerate() {
+        let from = &weight[(channel * sizes.out_channels + outputs.start) * sizes.taps..]
+            [..outputs.len() * sizes.taps];
+        for tap in 0..sizes.taps {
+            let to = &mut to[(tap * channels.len() + c) * width..][..outputs.len()];
+            let turned = from[sizes.taps - 1 - tap..].iter().step_by(sizes.taps);
+            for (to, from) in to.iter_mut().zip(turned) {
+                *to = *from;
             }
         }
     }

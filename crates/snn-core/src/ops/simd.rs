@@ -17,6 +17,21 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// The instructions exist.
     unsafe fn plus(self, a: Self, b: Self) -> Self;
+    /// `self + other`
+    ///
+    /// # Safety
+    /// The instructions exist.
+    unsafe fn add(self, other: Self) -> Self;
+    /// `self - other`
+    ///
+    /// # Safety
+    /// The instructions exist.
+    unsafe fn sub(self, other: Self) -> Self;
+    /// `self * other`
+    ///
+    /// # Safety
+    /// The instructions exist.
+    unsafe fn mul(self, other: Self) -> Self;
 }
 
 /// Four numbers that any processor's compiler turns into what it has.
@@ -54,19 +69,36 @@ impl Vector for Four {
             }
         }))
     }
+
+    #[inline(always)]
+    unsafe fn add(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn sub(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] - other.0[i]))
+    }
+
+    #[inline(always)]
+    unsafe fn mul(self, other: Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i] * other.0[i]))
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_set1_ps, _mm256_storeu_ps,
-        _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_set1_ps, _mm512_storeu_ps,
+        __m256, __m512, _mm256_add_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
     };
 
     use super::Vector;
 
     macro_rules! vector {
-        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $fmadd:ident) => {
+        ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $fmadd:ident,
+         $add:ident, $sub:ident, $mul:ident) => {
             #[derive(Clone, Copy)]
             pub(in crate::ops) struct $name($inner);
 
@@ -96,6 +128,24 @@ pub(super) mod x86 {
                     // SAFETY: the caller's promise.
                     Self(unsafe { $fmadd(a.0, b.0, self.0) })
                 }
+
+                #[inline(always)]
+                unsafe fn add(self, other: Self) -> Self {
+                    // SAFETY: the caller's promise.
+                    Self(unsafe { $add(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                unsafe fn sub(self, other: Self) -> Self {
+                    // SAFETY: the caller's promise.
+                    Self(unsafe { $sub(self.0, other.0) })
+                }
+
+                #[inline(always)]
+                unsafe fn mul(self, other: Self) -> Self {
+                    // SAFETY: the caller's promise.
+                    Self(unsafe { $mul(self.0, other.0) })
+                }
             }
         };
     }
@@ -107,7 +157,10 @@ pub(super) mod x86 {
         _mm512_loadu_ps,
         _mm512_storeu_ps,
         _mm512_set1_ps,
-        _mm512_fmadd_ps
+        _mm512_fmadd_ps,
+        _mm512_add_ps,
+        _mm512_sub_ps,
+        _mm512_mul_ps
     );
     vector!(
         Eight,
@@ -116,6 +169,9 @@ pub(super) mod x86 {
         _mm256_loadu_ps,
         _mm256_storeu_ps,
         _mm256_set1_ps,
-        _mm256_fmadd_ps
+        _mm256_fmadd_ps,
+        _mm256_add_ps,
+        _mm256_sub_ps,
+        _mm256_mul_ps
     );
 }

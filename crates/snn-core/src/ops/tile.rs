@@ -91,6 +91,15 @@ impl Instructions {
         columns.next_multiple_of(self.lanes)
     }
 
+    /// The columns cut into the widest tiles: first column and width of each; the last is filled up to whole vectors.
+    pub(super) fn groups(&self, columns: usize) -> Vec<(usize, usize)> {
+        let (all, width) = (self.padded(columns), self.width());
+        (0..all)
+            .step_by(width)
+            .map(|first| (first, width.min(all - first)))
+            .collect()
+    }
+
     /// All rows of `rows`, `width` columns: row i of the result is `c[c_rows[i]..][..width]`. `spare` is the start of a
     /// row in `c` that may be overwritten.
     ///

@@ -1,4 +1,4 @@
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use snn_core::ops::conv2d::{conv2d, reference};
 use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient, devices};
 
@@ -76,6 +76,32 @@ fn cases() -> Vec<Case> {
         cases.push(Case { h: 33, w, ..SMALL });
     }
     cases.push(Case { n: 37, ..SMALL });
+    // whole tiles of Winograd's gradients: paddings, odd channels, one block and several
+    for (h, w, padding) in [(4, 4, 1), (6, 8, 0), (6, 4, 2), (32, 32, 1), (4, 130, 1)] {
+        cases.push(Case {
+            h,
+            w,
+            padding,
+            ..SMALL
+        });
+    }
+    for (c, o) in [(1, 1), (33, 17), (65, 129), (64, 64)] {
+        cases.push(Case {
+            c,
+            o,
+            h: 8,
+            w: 8,
+            ..SMALL
+        });
+    }
+    cases.push(Case {
+        n: 70,
+        c: 20,
+        o: 70,
+        h: 4,
+        w: 4,
+        ..SMALL
+    });
     cases.push(Case {
         n: 1,
         c: 130,
@@ -132,21 +158,67 @@ fn gradients_are_slopes() {
     }
 }
 
+/// The gradients of 3x3 convolutions are Winograd's where sizes are even and direct sums where they are odd; both against
+/// f64, on as many products per sum.
+#[test]
+fn gradients_by_winograd_are_as_exact_as_direct_ones() {
+    let errors = |side: usize| {
+        let case = Case {
+            n: 4,
+            c: 64,
+            o: 64,
+            h: side,
+            w: side,
+            ..SMALL
+        };
+        let gradients = |dtype| {
+            let variables = case.inputs().map(|t| {
+                let t = t.to_dtype(dtype).expect("another type");
+                Var::from_tensor(&t).expect("a variable")
+            });
+            let [x, w, _] = &variables;
+            let y = conv2d(x, w, None, 1, 1).expect("forward");
+            let weights = normal(4, y.dims()).to_dtype(dtype).expect("another type");
+            let loss = (y * weights).and_then(|y| y.sum_all()).expect("a loss");
+            let gradients = loss.backward().expect("backward");
+            [x, w].map(|v| {
+                let g = gradients.get(v).expect("a gradient").to_dtype(DType::F64);
+                g.and_then(|g| g.flatten_all()?.to_vec1::<f64>())
+                    .expect("numbers")
+            })
+        };
+        let (fast, exact) = (gradients(DType::F32), gradients(DType::F64));
+        [0, 1].map(|i| {
+            let scale = exact[i].iter().fold(0f64, |m, x| m.max(x.abs()));
+            let worst = fast[i]
+                .iter()
+                .zip(&exact[i])
+                .fold(0f64, |m, (a, b)| m.max((a - b).abs()));
+            worst / scale * f64::from(1 << 24)
+        })
+    };
+    let (winograd, direct) = (errors(16), errors(17));
+    for (of, (winograd, direct)) in ["input", "weight"].iter().zip(winograd.iter().zip(direct)) {
+        assert!(
+            *winograd < 4.0 * direct && *winograd < 64.0,
+            "gradient of the {of}: {winograd} roundings of the largest, {direct} by direct sums"
+        );
+    }
+}
+
 #[test]
 fn takes_views() {
-    let [x, w, b] = SMALL.inputs();
-    let y = conv2d(&x, &w, Some(&b), 1, 1).expect("contiguous");
-    let views = conv2d(&scattered(&x), &scattered(&w), Some(&scattered(&b)), 1, 1).expect("views");
-    assert_close(&views, &y, Tolerance::Exact, "views");
-    let padded = Tensor::cat(&[&x, &x, &x], 0)
-        .and_then(|x| x.narrow(0, 2, 2))
-        .expect("a part of a batch");
-    assert_close(
-        &conv2d(&padded, &w, Some(&b), 1, 1).expect("a part"),
-        &y,
-        Tolerance::Exact,
-        "offset",
-    );
+    for device in devices() {
+        let [x, w, b] = SMALL.inputs().map(|x| x.to_device(&device).expect("moved"));
+        let y = conv2d(&x, &w, Some(&b), 1, 1).expect("contiguous");
+        let views = conv2d(&scattered(&x), &scattered(&w), Some(&scattered(&b)), 1, 1);
+        assert_close(&views.expect("views"), &y, Tolerance::Exact, "views");
+        let part = Tensor::cat(&[&x, &x, &x], 0)
+            .and_then(|x| x.narrow(0, 2, 2))
+            .expect("a part of a batch");
+        let part = conv2d(&part, &w, Some(&b), 1, 1).expect("a part");
+        assert_close(&part, &y, Tolerance::Exact, "offset");
+    }
 }
 
 #[test]
@@ -207,13 +279,14 @@ fn an_image_does_not_see_its_batch() {
 
 #[test]
 fn threads_do_not_matter() {
-    for (stride, n) in [(1, 1), (1, 33), (2, 33)] {
+    // direct sums, strides, and Winograd's gradients
+    for (stride, n, side) in [(1, 1, 9), (1, 33, 9), (2, 33, 9), (1, 1, 8), (1, 33, 8)] {
         let case = Case {
             n,
             c: 40,
             o: 140,
-            h: 9,
-            w: 9,
+            h: side,
+            w: side,
             ..SMALL
         };
         assert_thread_independent("conv2d", || {
@@ -258,7 +331,7 @@ fn bad_shapes_are_errors() {
         let message = result.expect_err(what).to_string();
         assert!(message.contains("conv2d"), "{what}: {message}");
     }
-    let none = Tensor::zeros((0, 3, 7, 6), candle_core::DType::F32, x.device()).expect("no images");
+    let none = Tensor::zeros((0, 3, 7, 6), DType::F32, x.device()).expect("no images");
     assert_eq!(
         conv2d(&none, &w, Some(&b), 1, 1).expect("no images").dims(),
         [0, 4, 7, 6]

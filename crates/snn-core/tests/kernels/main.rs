@@ -3,6 +3,8 @@
 
 mod batch_norm;
 mod conv2d;
+#[cfg(feature = "cuda")]
+mod cuda;
 mod elementwise;
 mod golden;
 mod linear;

@@ -242,7 +242,17 @@ fn threads_do_not_matter() {
 
 #[test]
 fn a_window_in_two_halves_is_one_window() {
-    let [currents, threshold, membrane] = inputs(&[9, 2, 3, 5]);
+    for device in devices() {
+        // more steps than a kernel's thread holds, and parts that end within what it holds
+        for (steps, first) in [(9, 4), (37, 17)] {
+            two_halves(&device, steps, first);
+        }
+    }
+}
+
+fn two_halves(device: &Device, steps: usize, first: usize) {
+    let [currents, threshold, membrane] =
+        inputs(&[steps, 2, 3, 5]).map(|x| x.to_device(device).expect("moved"));
     let settings = NeuronSettings {
         leak: 0.9,
         detach_reset: false,
@@ -256,19 +266,14 @@ fn a_window_in_two_halves_is_one_window() {
     .expect("one window");
     let currents = Var::from_tensor(&currents).expect("a variable");
     let membrane = Var::from_tensor(&membrane).expect("a variable");
-    let first = scan(
-        &currents.narrow(0, 0, 4).expect("4 steps"),
-        &threshold,
-        &membrane,
-        &settings,
-    )
-    .expect("4 steps");
-    let rest = currents.narrow(0, 4, 5).expect("5 steps");
-    let second = scan(&rest, &threshold, &first.membrane, &settings).expect("5 steps");
-    let spikes = Tensor::cat(&[&first.spikes, &second.spikes], 0).expect("all spikes");
+    let part = |from: usize, len: usize| currents.narrow(0, from, len).expect("a part");
+    let one = scan(&part(0, first), &threshold, &membrane, &settings).expect("the first part");
+    let rest = part(first, steps - first);
+    let two = scan(&rest, &threshold, &one.membrane, &settings).expect("the rest");
+    let spikes = Tensor::cat(&[&one.spikes, &two.spikes], 0).expect("all spikes");
     assert_close(&spikes, &whole[0], Tolerance::Exact, "spikes");
-    assert_close(&second.membrane, &whole[1], Tolerance::Exact, "membrane");
-    let loss = (weighted(&spikes).expect("a loss") + weighted(&second.membrane).expect("a loss"))
+    assert_close(&two.membrane, &whole[1], Tolerance::Exact, "membrane");
+    let loss = (weighted(&spikes).expect("a loss") + weighted(&two.membrane).expect("a loss"))
         .expect("a loss");
     let gradients = loss.backward().expect("backward");
     assert_close(
@@ -295,14 +300,18 @@ fn takes_views_and_refuses_misfits() {
         &settings,
     )
     .expect("contiguous");
-    let views = scan(
-        &scattered(&currents),
-        &scattered(&threshold),
-        &scattered(&membrane),
-        &settings,
-    )
-    .expect("views");
-    assert_close(&views.spikes, &plain[0], Tolerance::Exact, "views");
+    for device in devices() {
+        let [i, theta, v] = [&currents, &threshold, &membrane]
+            .map(|x| scattered(&x.to_device(&device).expect("moved")));
+        let views = scan(&i, &theta, &v, &settings).expect("views");
+        assert_close(&views.spikes, &plain[0], Tolerance::Exact, "views");
+        assert_close(&views.membrane, &plain[1], Tolerance::Exact, "views");
+        let later = Tensor::cat(&[&i, &i], 0)
+            .and_then(|i| i.narrow(0, 3, 3))
+            .expect("the second half");
+        let later = scan(&later, &theta, &v, &settings).expect("an offset");
+        assert_close(&later.spikes, &plain[0], Tolerance::Exact, "an offset");
+    }
 
     let none = Tensor::zeros((0, 2, 4, 5), DType::F32, &Device::Cpu).expect("no steps");
     let message = scan(&none, &threshold, &membrane, &settings)

@@ -6,22 +6,21 @@
 //! image's result depends neither on its batch nor on the number of threads.
 
 use std::cell::RefCell;
-use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::blocks::{Block, Positions};
 use super::geometry::Geometry;
-use super::layout::{Strip, deinterleave, interleave};
-use crate::ops::cpu::{Disjoint, Matrix, product, scratch, sum};
-use crate::ops::packed::{Packed, Sizes, channel_blocks};
+use super::layout::{Strip, channels_last, deinterleave};
+use super::pieces::{self, Piece};
+use super::winograd;
+use crate::ops::cpu::{Disjoint, Matrix, Unwritten, product, scratch, sum};
+use crate::ops::packed::{Order, Packed, Sizes, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
+use crate::ops::transpose::transpose;
 
-/// Output positions of a block.
-const POSITIONS: usize = 256;
 /// Blocks below which groups of channels become tasks of their own.
 const TASKS: usize = 16;
-/// Partial sums of the gradient of the weight.
-const PARTS: usize = 16;
 /// Numbers of the patches whose gradients are computed at once where the stride is not 1.
 const PATCHES: usize = 1 << 17;
 
@@ -37,46 +36,9 @@ thread_local! {
     static BUFFERS: RefCell<Scratch> = RefCell::new(Scratch::default());
 }
 
-/// Output rows of some images, all of several images or some of one.
-#[derive(Debug, Clone)]
-struct Block {
-    images: Range<usize>,
-    rows: Range<usize>,
-}
-
-impl Block {
-    /// Output positions.
-    fn positions(&self, g: &Geometry) -> usize {
-        self.images.len() * self.rows.len() * g.out_width
-    }
-
-    fn all(g: &Geometry) -> Vec<Self> {
-        let rows = (POSITIONS / g.out_width).clamp(1, g.out_height);
-        let together = (POSITIONS / (rows * g.out_width)).max(1);
-        let images = (0..g.images).step_by(if rows == g.out_height { together } else { 1 });
-        let mut blocks = Vec::new();
-        for first in images {
-            for row in (0..g.out_height).step_by(rows) {
-                let last = if rows == g.out_height {
-                    (first + together).min(g.images)
-                } else {
-                    first + 1
-                };
-                blocks.push(Self {
-                    images: first..last,
-                    rows: row..(row + rows).min(g.out_height),
-                });
-            }
-        }
-        blocks
-    }
-}
-
 /// `[N, O, H', W']`
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    let at = |o: usize, c: usize, tap: usize| (o * g.channels + c) * g.taps() + tap;
-    let packed = Packed::new(Instructions::best(), sizes(g), weight, at);
-    convolve(g, x, &packed, bias)
+    convolve(g, x, &Packed::new(sizes(g), weight, Order::Output), bias)
 }
 
 /// Gradient of the input, `[N, C, H, W]`.
@@ -84,9 +46,10 @@ pub(super) fn backward_data(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32
     let Some(transposed) = g.transposed() else {
         return scattered(g, weight, gy);
     };
-    // each kernel turned by half a turn
-    let at = |o: usize, c: usize, tap: usize| (c * g.channels + o) * g.taps() + g.taps() - 1 - tap;
-    let packed = Packed::new(Instructions::best(), sizes(&transposed), weight, at);
+    if winograd::applies(&transposed) {
+        return winograd::convolve(&transposed, gy, weight);
+    }
+    let packed = Packed::new(sizes(&transposed), weight, Order::Input);
     convolve(&transposed, gy, &packed, None)
 }
 
@@ -99,15 +62,15 @@ fn sizes(g: &Geometry) -> Sizes {
 }
 
 fn convolve(g: &Geometry, x: &[f32], packed: &Packed, bias: Option<&[f32]>) -> Vec<f32> {
-    let mut y = vec![0f32; g.images * g.out_channels * g.out_plane()];
-    let blocks = Block::all(g);
+    let mut y = Unwritten::new(g.images * g.out_channels * g.out_plane());
+    let blocks = Block::all(g, 1);
     let groups = packed.groups();
     let split = if blocks.len() < TASKS {
         groups.len()
     } else {
         1
     };
-    let out = Disjoint::new(&mut y);
+    let out = y.places();
     (0..blocks.len() * split).into_par_iter().for_each(|task| {
         let (part, block) = (task % split, &blocks[task / split]);
         let positions = block.positions(g);
@@ -119,35 +82,38 @@ fn convolve(g: &Geometry, x: &[f32], packed: &Packed, bias: Option<&[f32]>) -> V
                 strip.fill(g, x, block.images.clone(), channels, to);
             }
             let cells = strip.cells(g);
+            let groups_of_positions = Positions::of(g, block);
             for (first, width) in groups.iter().skip(part).step_by(split).cloned() {
                 let sums = scratch(&mut buffers.sums, (positions + 1) * width);
                 packed.start(bias, first, sums, width);
-                let targets: Vec<usize> = (0..positions).map(|p| p * width).collect();
                 for channels in channel_blocks(g.channels) {
                     let count = channels.len();
-                    let rows: Vec<usize> = cells.iter().map(|cell| cell * count).collect();
-                    let segments: Vec<(usize, usize)> = (0..g.kernel)
-                        .map(|a| (strip.row(a) * count, a * g.kernel * count * width))
-                        .collect();
-                    let operands = Operands {
-                        segments: &segments,
-                        depth: g.kernel * count,
-                        a: &values[strip.len(channels.start)..][..strip.len(count)],
-                        a_step: 1,
-                        b: packed.block(first, width, &channels),
-                        b_step: width,
-                    };
-                    let to = sums.as_mut_ptr();
-                    // SAFETY: `sums` has a line for each position and a spare one, and is this thread's.
-                    unsafe {
-                        packed.instructions.run(
-                            &operands,
-                            &rows,
-                            to,
-                            &targets,
-                            positions * width,
-                            width,
-                        );
+                    for Positions { down, across, at } in &groups_of_positions {
+                        let rows: Vec<usize> = at.iter().map(|&p| cells[p] * count).collect();
+                        let targets: Vec<usize> = at.iter().map(|&p| p * width).collect();
+                        let segments: Vec<(usize, usize)> = down
+                            .clone()
+                            .map(|a| {
+                                let tap = a * g.kernel + across.start;
+                                let cell = strip.row(a) + across.start;
+                                (cell * count, tap * count * width)
+                            })
+                            .collect();
+                        let operands = Operands {
+                            segments: &segments,
+                            depth: across.len() * count,
+                            a: &values[strip.len(channels.start)..][..strip.len(count)],
+                            a_step: 1,
+                            b: packed.block(first, width, &channels),
+                            b_step: width,
+                        };
+                        let (to, spare) = (sums.as_mut_ptr(), positions * width);
+                        // SAFETY: `sums` has a line for each position and a spare one, and is this thread's.
+                        unsafe {
+                            packed
+                                .instructions
+                                .run(&operands, &rows, to, &targets, spare, width);
+                        }
                     }
                 }
                 let count = width.min(g.out_channels - first);
@@ -155,15 +121,14 @@ fn convolve(g: &Geometry, x: &[f32], packed: &Packed, bias: Option<&[f32]>) -> V
                 for (image, sums) in block.images.clone().zip(sums.chunks_exact(plane * width)) {
                     let start = (image * g.out_channels + first) * g.out_plane()
                         + block.rows.start * g.out_width;
-                    deinterleave(sums, width, count, plane, |lane, from, len| {
-                        // SAFETY: these rows of this output channel of this image are this task's alone.
-                        unsafe { out.slice(start + lane * g.out_plane() + from, len) }
-                    });
+                    // SAFETY: these rows of these output channels of this image are this task's alone.
+                    unsafe { deinterleave(sums, width, count, out.at(start), g.out_plane()) };
                 }
             }
         });
     });
-    y
+    // SAFETY: every block wrote its outputs of every group of channels.
+    unsafe { y.written() }
 }
 
 /// The gradient of the input for any stride: gradients of the patches, added up where patches overlap.
@@ -243,95 +208,55 @@ fn add_patches(g: &Geometry, patches: &[f32], gx: &mut [f32]) {
     }
 }
 
-/// Gradient of the weight, `[O, C, k, k]`: per part of the blocks and block of channels one sum, then the parts' sums in
-/// order.
+/// Gradient of the weight, `[O, C, k, k]`.
 pub(super) fn backward_weight(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
-    let instructions = Instructions::best();
-    let (o, depth) = (g.out_channels, g.channels * g.taps());
-    let line = instructions.padded(o);
-    let blocks = Block::all(g);
-    let channels: Vec<Range<usize>> = channel_blocks(g.channels).collect();
-    let parts = PARTS.div_ceil(channels.len()).min(blocks.len()).max(1);
-    // [part][block of channels][c, tap][o], each with a spare line
-    let channels_count = channels.len();
-    let most = channels.iter().map(Range::len).max().unwrap_or(0);
-    let region = (most * g.taps() + 1) * line;
-    let mut sums = vec![0f32; parts * channels.len() * region];
-    sums.par_chunks_exact_mut(region)
-        .enumerate()
-        .for_each(|(task, sums)| {
-            let (part, channels) = (task / channels.len(), &channels[task % channels.len()]);
-            for block in &blocks[part * blocks.len() / parts..(part + 1) * blocks.len() / parts] {
-                add_weight_gradient(g, instructions, (x, gy), block, channels, sums);
-            }
-        });
-    let mut gw = vec![0f32; o * depth];
-    const LINE: usize = 16;
-    gw.par_chunks_mut(LINE * depth)
-        .enumerate()
-        .for_each(|(lines, gw)| {
-            let (first, count) = (lines * LINE, gw.len() / depth);
-            for (i, channels) in channels.iter().enumerate() {
-                for d in 0..channels.len() * g.taps() {
-                    let mut total = [0f32; LINE];
-                    for part in 0..parts {
-                        let sums = &sums[(part * channels_count + i) * region..];
-                        let sums = &sums[d * line + first..][..count];
-                        for (total, sum) in total.iter_mut().zip(sums) {
-                            *total += sum;
-                        }
-                    }
-                    for (o, total) in total[..count].iter().enumerate() {
-                        gw[o * depth + channels.start * g.taps() + d] = *total;
-                    }
-                }
-            }
-        });
-    gw
+    if winograd::applies(g) {
+        return winograd::backward_weight(g, x, gy);
+    }
+    pieces::weight_gradient(
+        g,
+        g.taps(),
+        &Block::all(g, 1),
+        |piece, block, sums| add_products(g, (x, gy), piece, block, sums),
+        |piece, parts, out| gather_weight(g, piece, parts, out),
+    )
 }
 
-/// Adds what one block gives to the gradient of the weight of some channels, `[c, tap, o]` with a spare line at the end.
-fn add_weight_gradient(
+/// Adds what one block gives for a piece, `[c, tap, o]` with a spare line at the end.
+fn add_products(
     g: &Geometry,
-    instructions: &Instructions,
     (x, gy): (&[f32], &[f32]),
+    piece: &Piece,
     block: &Block,
-    channels: &Range<usize>,
     sums: &mut [f32],
 ) {
-    let (o, count) = (g.out_channels, channels.len());
-    let line = instructions.padded(o);
+    let instructions = Instructions::best();
+    let (count, line) = (piece.channels.len(), piece.line);
     let spare = sums.len() - line;
-    let plane = block.rows.len() * g.out_width;
     BUFFERS.with_borrow_mut(|buffers| {
         let strip = Strip::new(g, block.images.len(), block.rows.clone());
         let values = scratch(&mut buffers.strip, strip.len(count));
-        strip.fill(g, x, block.images.clone(), channels.clone(), values);
+        strip.fill(g, x, block.images.clone(), piece.channels.clone(), values);
         let gradient = scratch(&mut buffers.gradient, block.positions(g) * line);
-        gradient.fill(0.0);
-        for (image, to) in block
-            .images
-            .clone()
-            .zip(gradient.chunks_exact_mut(plane * line))
-        {
-            let from = &gy[image * o * g.out_plane() + block.rows.start * g.out_width..];
-            interleave(from, g.out_plane(), o, to, line);
-        }
+        channels_last(g, gy, block, piece.outputs.clone(), line, gradient);
         let rows: Vec<usize> = (0..count).collect();
-        for first in (0..line).step_by(instructions.width()) {
-            let width = instructions.width().min(line - first);
+        for (first, width) in instructions.groups(line) {
             for tap in 0..g.taps() {
+                let (a, b) = (tap / g.kernel, tap % g.kernel);
+                let down = g.outputs_inside(a, g.height, g.out_height);
+                let across = g.outputs_inside(b, g.width, g.out_width);
                 let segments: Vec<(usize, usize)> = strip
                     .output_rows(g)
                     .enumerate()
+                    .filter(|(row, _)| down.contains(&(block.rows.start + row % block.rows.len())))
                     .map(|(row, cell)| {
-                        let cell = cell + strip.row(tap / g.kernel) + tap % g.kernel;
-                        (cell * count, row * g.out_width * line)
+                        let cell = cell + strip.row(a) + b + across.start * g.stride;
+                        (cell * count, (row * g.out_width + across.start) * line)
                     })
                     .collect();
                 let operands = Operands {
                     segments: &segments,
-                    depth: g.out_width,
+                    depth: across.len(),
                     a: values,
                     a_step: g.stride * count,
                     b: &gradient[first..],
@@ -348,6 +273,28 @@ fn add_weight_gradient(
             }
         }
     });
+}
+
+/// Writes the weights of a piece, the sum of the parts.
+fn gather_weight(g: &Geometry, piece: &Piece, parts: &[&[f32]], out: Disjoint) {
+    let lines = piece.channels.len() * g.taps();
+    let mut total = parts[0][..lines * piece.line].to_vec();
+    for part in &parts[1..] {
+        for (total, part) in total.iter_mut().zip(*part) {
+            *total += part;
+        }
+    }
+    let depth = g.channels * g.taps();
+    let start = piece.outputs.start * depth + piece.channels.start * g.taps();
+    // SAFETY: the weights of these channels and outputs are this task's alone.
+    unsafe {
+        let to = (out.at(start), depth);
+        transpose(
+            (total.as_ptr(), piece.line),
+            (lines, piece.outputs.len()),
+            to,
+        );
+    }
 }
 
 /// Gradient of the bias, `[O]`.

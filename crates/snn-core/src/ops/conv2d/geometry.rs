@@ -1,5 +1,7 @@
 //! The sizes of a convolution.
 
+use std::ops::Range;
+
 /// Sizes of one convolution; all are consistent with one another.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
@@ -76,6 +78,28 @@ impl Geometry {
     /// Weights between one channel and one output channel.
     pub(super) fn taps(&self) -> usize {
         self.kernel * self.kernel
+    }
+
+    /// Taps over the input, not over the padding, at output `i` along an axis of `side` inputs.
+    pub(super) fn taps_inside(&self, i: usize, side: usize) -> Range<usize> {
+        let first = i * self.stride;
+        let from = self.padding.saturating_sub(first).min(self.kernel);
+        let to = (side + self.padding).saturating_sub(first).min(self.kernel);
+        from..to.max(from)
+    }
+
+    /// Outputs whose tap `a` is over the input along an axis of `side` inputs and `out_side` outputs.
+    pub(super) fn outputs_inside(&self, a: usize, side: usize, out_side: usize) -> Range<usize> {
+        let from = self
+            .padding
+            .saturating_sub(a)
+            .div_ceil(self.stride)
+            .min(out_side);
+        let to = (side + self.padding)
+            .saturating_sub(a)
+            .div_ceil(self.stride)
+            .min(out_side);
+        from..to.max(from)
     }
 
     /// The convolution that takes the output's gradient to the input's: the weights transposed and turned by half a

@@ -2,43 +2,57 @@
 
 use std::ops::Range;
 
+use super::blocks::Block;
 use super::geometry::Geometry;
-
-/// Positions that are transposed at a time, so that both sides stay in the first-level cache.
-const POSITIONS: usize = 32;
+use crate::ops::transpose::transpose;
 
 /// `to[i * line + c] = from[c * pitch + i]` for c below `count` and as many i as `to` has lines.
-pub(super) fn interleave(from: &[f32], pitch: usize, count: usize, to: &mut [f32], line: usize) {
-    for (part, to) in to.chunks_mut(POSITIONS * line).enumerate() {
-        let len = to.len().div_ceil(line);
-        for c in 0..count {
-            let from = &from[c * pitch + part * POSITIONS..][..len];
-            for (to, from) in to[c..].iter_mut().step_by(line).zip(from) {
-                *to = *from;
-            }
-        }
+fn interleave(from: &[f32], pitch: usize, count: usize, to: &mut [f32], line: usize) {
+    let positions = to.len().div_ceil(line);
+    assert!((count - 1) * pitch + positions <= from.len() && count <= line);
+    assert!((positions - 1) * line + count <= to.len());
+    // SAFETY: the last number of each side was checked.
+    unsafe {
+        let to = (to.as_mut_ptr(), line);
+        transpose((from.as_ptr(), pitch), (count, positions), to);
     }
 }
 
-/// The other way: `to(c, start, len)[i] = from[(start + i) * line + c]` for c below `count`, over `positions` positions.
-pub(super) fn deinterleave<'a>(
+/// The other way: `to[c * pitch + i] = from[i * line + c]` for c below `count` and as many i as `from` has lines.
+///
+/// # Safety
+/// `to` is valid for writes at these places, which nobody else touches.
+pub(super) unsafe fn deinterleave(
     from: &[f32],
     line: usize,
     count: usize,
-    positions: usize,
-    to: impl Fn(usize, usize, usize) -> &'a mut [f32],
+    to: *mut f32,
+    pitch: usize,
 ) {
-    for start in (0..positions).step_by(POSITIONS) {
-        let len = POSITIONS.min(positions - start);
-        let from = &from[start * line..][..len * line];
-        for c in 0..count {
-            for (to, from) in to(c, start, len)
-                .iter_mut()
-                .zip(from[c..].iter().step_by(line))
-            {
-                *to = *from;
-            }
-        }
+    let positions = from.len() / line;
+    assert!(count <= line);
+    // SAFETY: whole lines are read; the writes are the caller's promise.
+    unsafe { transpose((from.as_ptr(), line), (positions, count), (to, pitch)) }
+}
+
+/// Some output channels of a block, `[positions, line]` from `[N, O, H', W']`; what a line holds beyond them is 0.
+pub(super) fn channels_last(
+    g: &Geometry,
+    y: &[f32],
+    block: &Block,
+    channels: Range<usize>,
+    line: usize,
+    to: &mut [f32],
+) {
+    let plane = block.rows.len() * g.out_width;
+    if line > channels.len() {
+        to.fill(0.0);
+    }
+    let images = block.images.clone().zip(to.chunks_exact_mut(plane * line));
+    for (image, to) in images {
+        let channel = image * g.out_channels + channels.start;
+        let first = channel * g.out_plane() + block.rows.start * g.out_width;
+        interleave(&y[first..], g.out_plane(), channels.len(), to, line);
     }
 }
 

@@ -1,15 +1,21 @@
 //! Two-dimensional convolution (cross-correlation), batch and time folded together.
 
+mod blocks;
 mod cpu;
+#[cfg(feature = "cudnn")]
+mod cuda;
 mod geometry;
 mod layout;
+mod pieces;
 pub mod reference;
 pub(crate) mod slices;
+mod transform;
+mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
 
 use self::geometry::Geometry;
-use super::cpu::{View, takes, values, with_values};
+use super::cpu::{View, values, with_values};
 use crate::{Error, Result};
 
 /// `y[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, c, i * stride + a - padding, j * stride + b - padding]`
@@ -17,8 +23,9 @@ use crate::{Error, Result};
 /// `x` `[N, C, H, W]` (or `[T, N, C, H, W]`: the leading axes are one), `weight` `[O, C, k, k]`, `bias` `[O]`; result
 /// `[N, O, H', W']`. Differentiable in all three; gradients of a tensor that is not part of the graph are not computed.
 ///
-/// On the CPU an image's result does not depend on the batch it is in, byte for byte. Off the CPU the backward pass is
-/// candle's, which fails where the stride does not reach the last positions of the padded input, that is where
+/// On the CPU an image's result does not depend on the batch it is in, byte for byte. On CUDA, with the feature `cudnn`,
+/// cuDNN computes in f32; its inputs may be rounded to TF32 if `ops::cuda::allow_tf32` says so. Elsewhere the backward
+/// pass is candle's, which fails where the stride does not reach the last positions of the padded input, that is where
 /// `H + 2 padding - k` or `W + 2 padding - k` is not a multiple of the stride.
 ///
 /// # Errors
@@ -65,6 +72,15 @@ pub fn conv2d(
     }
 }
 
+/// Whether there is a kernel for these tensors.
+fn takes(tensors: &[&Tensor]) -> bool {
+    #[cfg(feature = "cudnn")]
+    if super::cuda::takes(tensors) {
+        return true;
+    }
+    super::cpu::takes(tensors)
+}
+
 struct Conv2d(Geometry);
 
 impl Conv2d {
@@ -95,6 +111,10 @@ impl Conv2d {
         gy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let gy = gy.contiguous()?;
+        #[cfg(feature = "cudnn")]
+        if gy.device().is_cuda() {
+            return cuda::backward(&self.0, x, weight, &gy);
+        }
         let gx = if x.track_op() {
             let gx = with_values(&gy, |gy| {
                 with_values(weight, |weight| cpu::backward_data(&self.0, weight, gy))
@@ -130,6 +150,17 @@ impl CustomOp2 for Conv2d {
         self.forward((x, lx), (w, lw), None)
     }
 
+    #[cfg(feature = "cudnn")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        w: &candle_core::CudaStorage,
+        lw: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::forward(&self.0, (x, lx), (w, lw), None)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -158,6 +189,19 @@ impl CustomOp3 for Conv2d {
         self.forward((x, lx), (w, lw), Some((b, lb)))
     }
 
+    #[cfg(feature = "cudnn")]
+    fn cuda_fwd(
+        &self,
+        x: &candle_core::CudaStorage,
+        lx: &Layout,
+        w: &candle_core::CudaStorage,
+        lw: &Layout,
+        b: &candle_core::CudaStorage,
+        lb: &Layout,
+    ) -> candle_core::Result<(candle_core::CudaStorage, Shape)> {
+        cuda::forward(&self.0, (x, lx), (w, lw), Some((b, lb)))
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -168,6 +212,10 @@ impl CustomOp3 for Conv2d {
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (gx, gw) = self.backward(x, weight, gy)?;
         let gb = if bias.track_op() {
+            #[cfg(feature = "cudnn")]
+            if gy.device().is_cuda() {
+                return Ok((gx, gw, Some(cuda::backward_bias(&self.0, gy)?)));
+            }
             let gb = with_values(gy, |gy| cpu::backward_bias(&self.0, gy))?;
             Some(Tensor::from_vec(gb, bias.shape(), bias.device())?)
         } else {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use crate::ops::cpu::{Disjoint, scratch};
-use crate::ops::packed::{self, Packed, channel_blocks};
+use crate::ops::packed::{self, Order, Packed, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
 
 /// Rows of a task.
@@ -38,13 +38,7 @@ pub(super) fn forward(s: &Sizes, x: &[f32], weight: &[f32], bias: Option<&[f32]>
         channels: s.inputs,
         taps: 1,
     };
-    let at = |o: usize, f: usize, _| o * s.inputs + f;
-    rows_times(
-        s.rows,
-        x,
-        &Packed::new(Instructions::best(), sizes, weight, at),
-        bias,
-    )
+    rows_times(s.rows, x, &Packed::new(sizes, weight, Order::Output), bias)
 }
 
 /// Gradient of the input, `[N, F]`.
@@ -54,13 +48,7 @@ pub(super) fn backward_data(s: &Sizes, weight: &[f32], gy: &[f32]) -> Vec<f32> {
         channels: s.outputs,
         taps: 1,
     };
-    let at = |f: usize, o: usize, _| o * s.inputs + f;
-    rows_times(
-        s.rows,
-        gy,
-        &Packed::new(Instructions::best(), sizes, weight, at),
-        None,
-    )
+    rows_times(s.rows, gy, &Packed::new(sizes, weight, Order::Input), None)
 }
 
 /// Each row of `x` times the weights, and the bias.

@@ -1,6 +1,8 @@
 //! The neuron scan over all time steps.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod reference;
 
 use std::sync::Mutex;
@@ -24,6 +26,10 @@ pub(crate) fn scan(
     membrane: &Tensor,
     settings: &NeuronSettings,
 ) -> Result<Scan> {
+    #[cfg(feature = "cuda")]
+    if super::cuda::takes(&[currents, threshold, membrane]) {
+        return cuda::scan(currents, threshold, membrane, settings);
+    }
     if !takes(&[currents, threshold, membrane]) {
         return reference::scan(currents, threshold, membrane, settings);
     }
