@@ -28,6 +28,7 @@
 //! ```
 
 mod between;
+mod events;
 mod graph;
 mod node;
 mod pass;

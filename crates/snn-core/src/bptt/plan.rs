@@ -1,6 +1,7 @@
 //! A network cut at its populations.
 
 use super::between::{Between, Change};
+use super::events::Convolution;
 use super::weighted::Weighted;
 use crate::dropout;
 use crate::network::{Batch, Mode, SpikingNetwork};
@@ -62,11 +63,16 @@ impl Segment {
                 Layer::Flatten => change(Change::Flatten),
                 Layer::Conv2d {
                     stride, padding, ..
-                } => links.push(Link::Weighted(Weighted::conv2d(
-                    index,
-                    &input,
-                    (stride, padding),
-                ))),
+                } => {
+                    let map = |shape: &[usize]| [shape[0], shape[1], shape[2]];
+                    let convolution = Convolution {
+                        input: map(&input),
+                        output: map(&shapes[index]),
+                        stride,
+                        padding,
+                    };
+                    links.push(Link::Weighted(Weighted::conv2d(index, convolution)));
+                }
                 Layer::Linear { .. } => links.push(Link::Weighted(Weighted::linear(index))),
                 _ => unreachable!("refused by SpikingNetwork::new"),
             }

@@ -1,5 +1,6 @@
 //! A weighted layer, forward and backward on slices.
 
+use super::events::{self, FEW, share};
 use crate::Result;
 use crate::ops::conv2d::slices::Convolution;
 use crate::ops::cpu::with_values;
@@ -16,11 +17,7 @@ pub(super) struct Weighted {
 
 #[derive(Debug)]
 enum Kind {
-    Conv2d {
-        input: Vec<usize>,
-        stride: usize,
-        padding: usize,
-    },
+    Conv2d(events::Convolution),
     Linear,
 }
 
@@ -32,13 +29,11 @@ enum Kernels {
 }
 
 impl Weighted {
-    pub(super) fn conv2d(layer: usize, input: &[usize], (stride, padding): (usize, usize)) -> Self {
-        let kind = Kind::Conv2d {
-            input: input.to_vec(),
-            stride,
-            padding,
-        };
-        Self { layer, kind }
+    pub(super) fn conv2d(layer: usize, convolution: events::Convolution) -> Self {
+        Self {
+            layer,
+            kind: Kind::Conv2d(convolution),
+        }
     }
 
     pub(super) fn linear(layer: usize) -> Self {
@@ -50,27 +45,29 @@ impl Weighted {
 
     fn kernels(&self, weight: &[usize], rows: usize) -> Kernels {
         match &self.kind {
-            Kind::Conv2d {
-                input,
-                stride,
-                padding,
-            } => {
-                let x = [&[rows], &input[..]].concat();
-                let sizes = Convolution::new(&x, weight, *stride, *padding);
+            Kind::Conv2d(c) => {
+                let x = [&[rows], &c.input[..]].concat();
+                let sizes = Convolution::new(&x, weight, c.stride, c.padding);
                 Kernels::Conv2d(sizes.expect("sizes that the topology checked"))
             }
             Kind::Linear => Kernels::Linear(Connection::new(rows, [weight[0], weight[1]])),
         }
     }
 
-    /// The output of `rows` inputs.
+    /// The output of `rows` inputs, `images` of each step after those of another.
     pub(super) fn forward(
         &self,
         parameters: &Parameters,
         x: &[f32],
         rows: usize,
+        images: usize,
     ) -> Result<Vec<f32>> {
-        let weight = parameters.weight(self.layer)?;
+        let (weight, bias) = (parameters.weight(self.layer)?, parameters.bias(self.layer));
+        if let Kind::Conv2d(convolution) = &self.kind
+            && share(x) < FEW
+        {
+            return events::forward(convolution, weight, bias, x, rows, images);
+        }
         let kernels = self.kernels(weight.dims(), rows);
         let run = |bias: Option<&[f32]>| {
             with_values(weight, |weight| match kernels {
@@ -78,7 +75,7 @@ impl Weighted {
                 Kernels::Linear(linear) => linear.forward(x, weight, bias),
             })
         };
-        Ok(match parameters.bias(self.layer) {
+        Ok(match bias {
             Some(bias) => with_values(bias, |bias| run(Some(bias)))??,
             None => run(None)?,
         })

@@ -1,8 +1,9 @@
 //! One weighted layer, as a sum of the rows of its weight that events select.
 
-use candle_core::Tensor;
-
 use std::ops::Range;
+
+use candle_core::Tensor;
+use rayon::prelude::*;
 
 use super::lists::{AT_ONCE, BLOCK, Lists};
 use crate::Result;
@@ -16,7 +17,7 @@ const COLUMNS: usize = 64;
 /// A convolution, or a linear layer as a convolution of one position, with its weight as rows of output channels,
 /// `[columns][block of channels][k, k, channels of the block][O of these columns, filled up to whole vectors]`.
 #[derive(Debug)]
-pub(super) struct Weighted {
+pub(crate) struct Weighted {
     /// Index in the topology.
     pub(super) layer: usize,
     pub(super) out_channels: usize,
@@ -26,7 +27,7 @@ pub(super) struct Weighted {
     stride: usize,
     padding: usize,
     /// Numbers of a line.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     weight: Vec<f32>,
     /// A line.
     bias: Vec<f32>,
@@ -34,15 +35,15 @@ pub(super) struct Weighted {
 
 /// How a window moves over a map.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
-    pub(super) stride: usize,
-    pub(super) padding: usize,
-    pub(super) out_width: usize,
+pub(crate) struct Window {
+    pub(crate) stride: usize,
+    pub(crate) padding: usize,
+    pub(crate) out_width: usize,
 }
 
 impl Weighted {
     /// `weight` `[O, C, k, k]` or `[O, F]`, `bias` `[O]`.
-    pub(super) fn new(
+    pub(crate) fn new(
         layer: usize,
         weight: &Tensor,
         bias: Option<&Tensor>,
@@ -56,21 +57,26 @@ impl Weighted {
         let line = out_channels.next_multiple_of(Kernels::best().lanes);
         let mut rows = vec![0f32; channels * taps * line];
         with_values(weight, |weight| {
+            let mut parts = Vec::new();
             let mut rest = &mut rows[..];
             for columns in columns(line) {
-                let outputs = columns.start..columns.end.min(out_channels);
-                for block in channel_blocks(channels) {
-                    for tap in 0..taps {
-                        for c in block.clone() {
-                            let (row, after) = rest.split_at_mut(columns.len());
-                            rest = after;
-                            for (to, o) in row.iter_mut().zip(outputs.clone()) {
-                                *to = weight[(o * channels + c) * taps + tap];
-                            }
+                let (part, after) = rest.split_at_mut(channels * taps * columns.len());
+                parts.push((columns, part));
+                rest = after;
+            }
+            parts.into_par_iter().for_each(|(columns, part)| {
+                let width = columns.len();
+                for o in columns.start..columns.end.min(out_channels) {
+                    for block in channel_blocks(channels) {
+                        let from = &weight[(o * channels + block.start) * taps..];
+                        let to = &mut part[block.start * taps * width + o - columns.start..];
+                        for (i, from) in from[..block.len() * taps].iter().enumerate() {
+                            let (c, tap) = (i / taps, i % taps);
+                            to[(tap * block.len() + c) * width] = *from;
                         }
                     }
                 }
-            }
+            });
         })?;
         let mut start = vec![0f32; line];
         if let Some(bias) = bias {
@@ -120,7 +126,7 @@ impl Weighted {
     }
 
     /// The currents at some output positions and all steps, `[positions, steps, line]`.
-    pub(super) fn currents(
+    pub(crate) fn currents(
         &self,
         lists: &Lists,
         positions: Range<usize>,
@@ -160,7 +166,7 @@ fn columns(line: usize) -> impl Iterator<Item = Range<usize>> {
 
 /// The events under one tap in one block of channels, for each output position and step in turn.
 #[derive(Debug, Default)]
-pub(super) struct Gathered {
+pub(crate) struct Gathered {
     rows: Vec<u8>,
     values: Vec<f32>,
     valued: bool,

@@ -12,7 +12,7 @@ pub(super) const AT_ONCE: usize = 16;
 
 /// Events of one image in a map `[C, H, W]` over some steps, by position, step and block of channels, ascending.
 #[derive(Debug, Clone)]
-pub(super) struct Lists {
+pub(crate) struct Lists {
     pub(super) steps: usize,
     pub(super) channels: usize,
     pub(super) height: usize,
@@ -162,14 +162,13 @@ impl Lists {
     }
 
     /// From the steps of a dense map `[steps, C, H, W]`.
-    pub(super) fn of_dense(values: &[f32], shape: [usize; 3]) -> Self {
+    pub(crate) fn of_dense(values: &[f32], shape: [usize; 3]) -> Self {
         let [channels, height, width] = shape;
         let plane = height * width;
         let mut lists = Self::new(values.len() / (channels * plane), shape, true);
         for (step, values) in values.chunks_exact(channels * plane).enumerate() {
-            for position in 0..plane {
-                for channel in 0..channels {
-                    let value = values[channel * plane + position];
+            for (channel, values) in values.chunks_exact(plane).enumerate() {
+                for (position, &value) in values.iter().enumerate() {
                     if value != 0.0 {
                         lists.push((step, position), channel, value, 1);
                     }

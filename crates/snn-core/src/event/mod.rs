@@ -7,8 +7,8 @@
 //! Spikes, currents and logits are those of [`SpikingNetwork::run`] bit for bit: both add the same products, each with one
 //! rounding, in the same order, and the products that are left out are zeros.
 
-mod layer;
-mod lists;
+pub(crate) mod layer;
+pub(crate) mod lists;
 
 use std::collections::BTreeMap;
 

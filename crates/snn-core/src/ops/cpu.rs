@@ -33,7 +33,7 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Re
 }
 
 /// A buffer to which parallel tasks write at places that no two of them share.
-pub(super) struct Disjoint<T = f32>(*mut T);
+pub(crate) struct Disjoint<T = f32>(*mut T);
 
 impl<T> Clone for Disjoint<T> {
     fn clone(&self) -> Self {
@@ -49,7 +49,7 @@ unsafe impl<T: Send> Send for Disjoint<T> {}
 unsafe impl<T: Send> Sync for Disjoint<T> {}
 
 impl<T> Disjoint<T> {
-    pub(super) fn new(buffer: &mut [T]) -> Self {
+    pub(crate) fn new(buffer: &mut [T]) -> Self {
         Self(buffer.as_mut_ptr())
     }
 
@@ -57,27 +57,27 @@ impl<T> Disjoint<T> {
     ///
     /// # Safety
     /// It lies in the buffer.
-    pub(super) unsafe fn at(self, offset: usize) -> *mut T {
+    pub(crate) unsafe fn at(self, offset: usize) -> *mut T {
         // SAFETY: the caller's promise.
         unsafe { self.0.add(offset) }
     }
 
     /// # Safety
     /// `offset..offset + len` lies in the buffer, which outlives the slice, and no other task touches that range.
-    pub(super) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [T] {
+    pub(crate) unsafe fn slice<'a>(self, offset: usize, len: usize) -> &'a mut [T] {
         // SAFETY: the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.0.add(offset), len) }
     }
 }
 
 /// A buffer that parallel tasks fill, without the zeros that would be written over.
-pub(super) struct Unwritten {
+pub(crate) struct Unwritten {
     values: Vec<f32>,
     len: usize,
 }
 
 impl Unwritten {
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         Self {
             values: Vec::with_capacity(len),
             len,
@@ -85,7 +85,7 @@ impl Unwritten {
     }
 
     /// Where the tasks write.
-    pub(super) fn places(&mut self) -> Disjoint {
+    pub(crate) fn places(&mut self) -> Disjoint {
         Disjoint(self.values.as_mut_ptr())
     }
 
@@ -93,7 +93,7 @@ impl Unwritten {
     ///
     /// # Safety
     /// Every number was written.
-    pub(super) unsafe fn written(mut self) -> Vec<f32> {
+    pub(crate) unsafe fn written(mut self) -> Vec<f32> {
         // SAFETY: the capacity was asked for, and the numbers are the caller's promise.
         unsafe { self.values.set_len(self.len) };
         self.values

@@ -1,0 +1,137 @@
+//! A convolution of maps in which little fired, as sums over events.
+
+use candle_core::Tensor;
+use rayon::prelude::*;
+
+use crate::Result;
+use crate::event::layer::{Gathered, Weighted, Window};
+use crate::event::lists::Lists;
+use crate::ops::cpu::Disjoint;
+use crate::ops::memory::zeros;
+
+/// Share of numbers that are not zero below which events are faster than a dense convolution.
+pub(super) const FEW: f64 = 0.35;
+/// Steps of a task.
+const STEPS: usize = 16;
+/// Currents that are added up together: with the rows of a block they stay in the second-level cache.
+const SUMS: usize = 1 << 16;
+
+/// Sizes of a convolution but for its channels and its kernel, which its weight tells.
+#[derive(Debug)]
+pub(super) struct Convolution {
+    /// `[C, H, W]`
+    pub(super) input: [usize; 3],
+    /// `[O, H', W']`
+    pub(super) output: [usize; 3],
+    pub(super) stride: usize,
+    pub(super) padding: usize,
+}
+
+/// Share of numbers that are not zero.
+pub(super) fn share(x: &[f32]) -> f64 {
+    const CHUNK: usize = 1 << 14;
+    let count = |x: &[f32]| x.iter().map(|x| usize::from(*x != 0.0)).sum::<usize>();
+    let all: usize = x.par_chunks(CHUNK).map(count).sum();
+    all as f64 / x.len().max(1) as f64
+}
+
+/// The dense convolution's result, bit for bit, of `rows` maps, `images` of each step after those of another.
+pub(super) fn forward(
+    convolution: &Convolution,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    x: &[f32],
+    rows: usize,
+    images: usize,
+) -> Result<Vec<f32>> {
+    let (input, [channels, height, width]) = (convolution.input, convolution.output);
+    let window = Window {
+        stride: convolution.stride,
+        padding: convolution.padding,
+        out_width: width,
+    };
+    let layer = Weighted::new(0, weight, bias, window)?;
+    let (positions, line, steps) = (height * width, layer.line, rows / images);
+    let (map, size) = (input.iter().product::<usize>(), channels * positions);
+    let together = (SUMS / (steps.min(STEPS) * line)).clamp(1, positions);
+    let stretches = steps.div_ceil(STEPS);
+    let mut y = zeros(rows * size);
+    let out = Disjoint::new(&mut y);
+    (0..images * stretches).into_par_iter().for_each_init(
+        || (Gathered::default(), vec![0f32; together * STEPS * line]),
+        |(gathered, sums), task| {
+            let (image, start) = (task / stretches, task % stretches * STEPS);
+            let steps = STEPS.min(steps - start);
+            let row = |step: usize| (start + step) * images + image;
+            let maps: Vec<f32> = (0..steps)
+                .flat_map(|step| &x[row(step) * map..][..map])
+                .copied()
+                .collect();
+            let lists = Lists::of_dense(&maps, input);
+            for first in (0..positions).step_by(together) {
+                let some = first..(first + together).min(positions);
+                let sums = &mut sums[..some.len() * steps * line];
+                layer.currents(&lists, some.clone(), gathered, sums);
+                for step in 0..steps {
+                    for c in 0..channels {
+                        let start = row(step) * size + c * positions + first;
+                        // SAFETY: these currents of this image and step are this task's alone.
+                        let to = unsafe { out.slice(start, some.len()) };
+                        for (p, to) in to.iter_mut().enumerate() {
+                            *to = sums[(p * steps + step) * line + c];
+                        }
+                    }
+                }
+            }
+        },
+    );
+    Ok(y)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::ops::conv2d::conv2d;
+
+    /// Over several stretches of steps, blocks of channels and columns, with and without bias.
+    #[test]
+    fn equals_the_dense_convolution() -> Result<()> {
+        let mut stream = crate::rng::Seed::new(1).stream();
+        for (steps, images, [c, h, w], o, [kernel, stride, padding]) in [
+            (1, 1, [1, 1, 1], 1, [1, 1, 0]),
+            (19, 2, [67, 5, 7], 33, [3, 2, 1]),
+            (33, 3, [3, 9, 9], 130, [3, 1, 1]),
+            (2, 2, [64, 20, 20], 64, [3, 1, 0]),
+        ] {
+            let rows = steps * images;
+            let x: Vec<f32> = (0..rows * c * h * w)
+                .map(|_| match stream.uniform() < 0.1 {
+                    true => 0.25 + stream.uniform(),
+                    false => 0.0,
+                })
+                .collect();
+            assert!(share(&x) < FEW);
+            let mut normal = |shape: &[usize]| {
+                let values = (0..shape.iter().product()).map(|_| stream.uniform() - 0.5);
+                Tensor::from_vec(values.collect::<Vec<f32>>(), shape, &Device::Cpu)
+            };
+            let (weight, bias) = (normal(&[o, c, kernel, kernel])?, normal(&[o])?);
+            let dense = Tensor::from_slice(&x, (rows, c, h, w), &Device::Cpu)?;
+            for bias in [None, Some(&bias)] {
+                let dense = conv2d(&dense, &weight, bias, stride, padding)?;
+                let (_, _, height, width) = dense.dims4()?;
+                let convolution = Convolution {
+                    input: [c, h, w],
+                    output: [o, height, width],
+                    stride,
+                    padding,
+                };
+                let few = forward(&convolution, &weight, bias, &x, rows, images)?;
+                assert_eq!(few, dense.flatten_all()?.to_vec1::<f32>()?);
+            }
+        }
+        Ok(())
+    }
+}
