@@ -100,6 +100,43 @@ pub fn scan(
     membrane: &Tensor,
     settings: &NeuronSettings,
 ) -> Result<Scan> {
+    check(currents, threshold, membrane, settings)?;
+    ops::neuron::scan(currents, threshold, membrane, settings)
+}
+
+/// Gradients of a scan's currents `[T, N, C, ...]` and of the membrane `[N, C, ...]` before its first step, from the
+/// gradient `g_spikes` `[T, N, C, ...]` of its spikes: what the graph of [`scan`] gives, without one. The membranes are
+/// computed again from the currents.
+///
+/// # Errors
+/// Those of [`scan`]; a `g_spikes` of another shape than the currents'.
+pub fn backward(
+    currents: &Tensor,
+    threshold: &Tensor,
+    membrane: &Tensor,
+    settings: &NeuronSettings,
+    g_spikes: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    check(currents, threshold, membrane, settings)?;
+    if g_spikes.dims() != currents.dims() {
+        return Err(Error::argument(
+            "g_spikes",
+            format!(
+                "needs {:?} like the currents, got {:?}",
+                currents.dims(),
+                g_spikes.dims()
+            ),
+        ));
+    }
+    ops::neuron::backward(currents, threshold, membrane, settings, g_spikes)
+}
+
+fn check(
+    currents: &Tensor,
+    threshold: &Tensor,
+    membrane: &Tensor,
+    settings: &NeuronSettings,
+) -> Result<()> {
     settings.check()?;
     let dims = currents.dims();
     if dims.len() < 3 || dims[0] == 0 {
@@ -124,5 +161,5 @@ pub fn scan(
             format!("needs [1] or [{}], got {:?}", dims[2], threshold.dims()),
         ));
     }
-    ops::neuron::scan(currents, threshold, membrane, settings)
+    Ok(())
 }

@@ -71,11 +71,15 @@ impl Population {
 impl Work for Population {
     fn run(&mut self) -> Result<Parts> {
         let start = Instant::now();
-        let scan = self.scan(self.currents.as_tensor())?;
+        let currents = self.currents.as_detached_tensor();
+        let scan = self.scan(&currents)?;
         let forward = start.elapsed();
-        // the gradient of the spikes is one everywhere: nothing else is passed over on the way
-        scan.spikes.backward()?;
+        let (threshold, membrane) = (&self.threshold, &self.membrane);
+        let of_spikes = &self.upstream;
+        let gradients =
+            neuron::backward(&currents, threshold, membrane, &self.settings, of_spikes)?;
         let backward = start.elapsed() - forward;
+        drop((scan, gradients));
         Ok(vec![
             ("forward".into(), forward.as_secs_f64()),
             ("backward".into(), backward.as_secs_f64()),

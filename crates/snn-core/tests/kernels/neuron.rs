@@ -1,6 +1,6 @@
 use candle_core::{DType, Device, Tensor, Var};
 use snn_core::Result;
-use snn_core::neuron::{Firing, NeuronSettings, Reset, Scan, scan};
+use snn_core::neuron::{Firing, NeuronSettings, Reset, Scan, backward, scan};
 use snn_core::ops::neuron::reference;
 use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient, devices};
 
@@ -288,6 +288,49 @@ fn two_halves(device: &Device, steps: usize, first: usize) {
         STEPS,
         "gradient of the first state",
     );
+}
+
+/// Without a graph the gradients are the graph's, on every device; also from views.
+#[test]
+fn gradients_without_a_graph() {
+    for device in devices() {
+        for settings in settings() {
+            let inputs = inputs(&[7, 2, 3, 3, 5]).map(|x| x.to_device(&device).expect("moved"));
+            let [currents, threshold, membrane] = &inputs;
+            let g_spikes = normal(5, currents.dims())
+                .to_device(&device)
+                .expect("moved");
+            let (i, v) = (
+                Var::from_tensor(currents).expect("a variable"),
+                Var::from_tensor(membrane).expect("a variable"),
+            );
+            let spikes = scan(&i, threshold, &v, &settings).expect("a scan").spikes;
+            let graph = (spikes * &g_spikes)
+                .and_then(|loss| loss.sum_all()?.backward())
+                .expect("the graph");
+            let plain = backward(currents, threshold, membrane, &settings, &g_spikes);
+            let (of_currents, of_membrane) = plain.expect("gradients");
+            for (own, variable) in [(&of_currents, &i), (&of_membrane, &v)] {
+                let graph = graph.get(variable).expect("a gradient");
+                assert_close(own, graph, STEPS, &format!("{settings:?} on {device:?}"));
+            }
+            let [i, t, v] = inputs.each_ref().map(scattered);
+            let views = backward(&i, &t, &v, &settings, &scattered(&g_spikes));
+            let (views, _) = views.expect("gradients of views");
+            assert_close(&views, &of_currents, Tolerance::Exact, "views");
+        }
+    }
+    let [currents, threshold, membrane] = inputs(&[3, 2, 4, 5]);
+    let wrong = normal(1, &[3, 2, 4]);
+    let refused = backward(
+        &currents,
+        &threshold,
+        &membrane,
+        &NeuronSettings::default(),
+        &wrong,
+    );
+    let message = refused.map(drop).expect_err("another shape").to_string();
+    assert!(message.contains("[3, 2, 4]"), "{message}");
 }
 
 #[test]

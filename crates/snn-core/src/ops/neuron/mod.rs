@@ -7,7 +7,7 @@ pub mod reference;
 
 use std::sync::Mutex;
 
-use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, Var};
 
 use self::cpu::{Currents, Population, Window};
 use super::cpu::{takes, with_values};
@@ -62,6 +62,73 @@ pub(crate) fn scan(
     })
 }
 
+/// [`crate::neuron::backward`] on checked arguments.
+pub(crate) fn backward(
+    currents: &Tensor,
+    threshold: &Tensor,
+    membrane: &Tensor,
+    settings: &NeuronSettings,
+    g_spikes: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    if takes(&[currents, threshold, membrane, g_spikes]) {
+        let g_spikes = Some(g_spikes);
+        return Ok(gradients(
+            currents, threshold, membrane, settings, g_spikes, None,
+        )?);
+    }
+    let currents = Var::from_tensor(&currents.detach())?;
+    let membrane = Var::from_tensor(&membrane.detach())?;
+    let scan = scan(&currents, threshold, &membrane, settings)?;
+    let mut gradients = (scan.spikes * g_spikes.detach())?.sum_all()?.backward()?;
+    let mut of = |variable: &Var| match gradients.remove(variable) {
+        Some(gradient) => Ok(gradient),
+        None => variable.zeros_like(),
+    };
+    Ok((of(&currents)?, of(&membrane)?))
+}
+
+/// Gradients of the currents and of the membrane before the first step, from those of the spikes and of the membrane
+/// after the last one; none is zero.
+fn gradients(
+    currents: &Tensor,
+    threshold: &Tensor,
+    membrane: &Tensor,
+    settings: &NeuronSettings,
+    g_spikes: Option<&Tensor>,
+    g_last: Option<&Tensor>,
+) -> candle_core::Result<(Tensor, Tensor)> {
+    let threshold = with_values(threshold, <[f32]>::to_vec)?;
+    let population = Population::new(currents.dims(), threshold);
+    let mut g_currents = zeros(currents.elem_count());
+    let mut g_membrane = zeros(membrane.elem_count());
+    if let Some(g_last) = g_last {
+        with_values(g_last, |g| g_membrane.copy_from_slice(g))?;
+    }
+    with_values(currents, |currents| {
+        with_values(membrane, |membrane| {
+            let window = Window {
+                population: &population,
+                settings,
+                currents: Currents::Steps(currents),
+                membrane,
+            };
+            match g_spikes {
+                None => window.backward(None, &mut g_currents, &mut g_membrane),
+                Some(g) => {
+                    return with_values(g, |g| {
+                        window.backward(Some(g), &mut g_currents, &mut g_membrane);
+                    });
+                }
+            }
+            Ok(())
+        })
+    })???;
+    Ok((
+        Tensor::from_vec(g_currents, currents.shape(), currents.device())?,
+        Tensor::from_vec(g_membrane, membrane.shape(), membrane.device())?,
+    ))
+}
+
 /// Which of a scan's two results a node of the graph is.
 #[derive(Debug, Clone, Copy)]
 enum Output {
@@ -110,31 +177,13 @@ impl CustomOp3 for Node {
         _: &Tensor,
         gradient: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let population = Population::new(currents.dims(), with_values(threshold, <[f32]>::to_vec)?);
-        let (g_currents, g_membrane) = with_values(currents, |i| {
-            with_values(membrane, |v| {
-                with_values(gradient, |g| {
-                    let (mut g_currents, mut g_membrane) = (zeros(i.len()), zeros(v.len()));
-                    let g_spikes = match self.output {
-                        Output::Spikes => Some(g),
-                        Output::Membrane => {
-                            g_membrane.copy_from_slice(g);
-                            None
-                        }
-                    };
-                    let window = Window {
-                        population: &population,
-                        settings: &self.settings,
-                        currents: Currents::Steps(i),
-                        membrane: v,
-                    };
-                    window.backward(g_spikes, &mut g_currents, &mut g_membrane);
-                    (g_currents, g_membrane)
-                })
-            })
-        })???;
-        let g_currents = Tensor::from_vec(g_currents, currents.shape(), currents.device())?;
-        let g_membrane = Tensor::from_vec(g_membrane, membrane.shape(), membrane.device())?;
+        let (g_spikes, g_last) = match self.output {
+            Output::Spikes => (Some(gradient), None),
+            Output::Membrane => (None, Some(gradient)),
+        };
+        let settings = &self.settings;
+        let (g_currents, g_membrane) =
+            gradients(currents, threshold, membrane, settings, g_spikes, g_last)?;
         Ok((
             currents.track_op().then_some(g_currents),
             None,
