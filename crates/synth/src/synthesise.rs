@@ -56,8 +56,7 @@ pub fn synthesise(
             "the network has no batch norm; set it to 0",
         ));
     }
-    // nothing but the images takes part in the graph: weights get no gradient
-    let ann = ann.frozen()?;
+    let ann = constants(ann)?;
     let similarity = class_similarity(&ann)?;
     let batches = range.len().div_ceil(config.batch);
     let mut parts = Vec::with_capacity(batches);
@@ -79,6 +78,11 @@ pub fn synthesise(
         parts.push(batch.finish(&ann, seed)?);
     }
     Ok(SyntheticSet::concat(&parts)?)
+}
+
+/// The network as it takes part in the graph, which goes through the images alone: weights get no gradient.
+fn constants(ann: &Ann) -> Result<Ann> {
+    Ok(ann.frozen()?)
 }
 
 /// Share of images whose largest logit of the source network is where their target's largest entry is: how far the
@@ -311,6 +315,34 @@ impl Batch {
 mod tests {
     use super::*;
     use ann::{Depth, VggConfig};
+
+    /// Of a network in training the images get a gradient, and no weight does.
+    #[test]
+    fn the_graph_goes_through_the_images_alone() -> Result<()> {
+        let plan = VggConfig {
+            width: 0.1,
+            hidden: 0,
+            batch_norm: true,
+            ..VggConfig::paper(Depth::Vgg5)
+        };
+        let network = Ann::initialise(plan.topology([2, 4, 4], 3)?, Seed::new(2), &Device::Cpu)?;
+        let (network, variables) = network.trainable()?;
+        let images = Seed::new(1).uniform(&[2, 2, 4, 4], -1.0, 1.0, &Device::Cpu)?;
+        let images = Var::from_tensor(&images)?;
+        let gradients = |ann: &Ann| -> Result<_> {
+            let logits = ann.forward(images.as_tensor(), Mode::Inference)?;
+            Ok(logits.sqr()?.sum_all()?.backward()?)
+        };
+        assert!(gradients(&network)?.get(&variables[0].1).is_some());
+        let constants = constants(&network)?;
+        let gradients = gradients(&constants)?;
+        assert!(gradients.get(&images).is_some());
+        let weights = constants.parameters().iter();
+        for (name, tensor) in weights.chain(network.parameters().iter()) {
+            assert!(gradients.get(tensor).is_none(), "{name}");
+        }
+        Ok(())
+    }
 
     /// The gradient that the network gives against central differences, with and without batch-norm statistics. Rounding
     /// of the f32 loss over the step, and the few ReLU corners within a step, bound what can be asked.

@@ -30,13 +30,48 @@ pub fn run(
     seed: Seed,
     watch: &mut Watch,
 ) -> Result<Reconstruction> {
-    // constants: no gradient of a weight is ever needed
-    let network = network.detached();
     ascent::run(
-        &network,
+        &constants(network),
         &config.ascent,
         per_class,
         seed.derive("back conversion"),
         watch,
     )
+}
+
+/// The network with weights as constants: no gradient of a weight is ever needed.
+fn constants(network: &Ann) -> Ann {
+    network.detached()
+}
+
+#[cfg(test)]
+mod tests {
+    use ann::{Depth, VggConfig};
+    use candle_core::{Device, Var};
+
+    use super::super::Target;
+    use super::*;
+
+    /// Of a network in training nothing but the images gets a gradient.
+    #[test]
+    fn the_graph_goes_through_the_images_alone() -> Result<()> {
+        let plan = VggConfig {
+            width: 0.1,
+            hidden: 0,
+            ..VggConfig::paper(Depth::Vgg5)
+        };
+        let network = Ann::initialise(plan.topology([2, 4, 4], 3)?, Seed::new(2), &Device::Cpu)?;
+        let (network, variables) = network.trainable()?;
+        let images = Seed::new(1).uniform(&[2, 2, 4, 4], -1.0, 1.0, &Device::Cpu)?;
+        let images = Var::from_tensor(&images)?;
+        let gradients = |network: &Ann| -> Result<_> {
+            let scores = network.class_scores(images.as_tensor(), &[0, 1], 0)?;
+            Ok(scores.sum_all()?.backward()?)
+        };
+        assert!(gradients(&network)?.get(&variables[0].1).is_some());
+        let of_attack = gradients(&constants(&network))?;
+        assert_eq!(of_attack.get_ids().count(), 1);
+        assert!(of_attack.get(&images).is_some());
+        Ok(())
+    }
 }
