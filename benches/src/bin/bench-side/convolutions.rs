@@ -3,11 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result};
-use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use private_snn_benches::normal;
 use serde::Deserialize;
-use snn_core::ops::conv2d::conv2d;
+use snn_core::ops::conv2d;
 
 use crate::{Inputs, Parts, Tensors, Work, gradient, tensor};
 
@@ -30,17 +29,20 @@ struct Layer {
     x: Var,
     weight: Var,
     upstream: Tensor,
+    ones: Tensor,
 }
 
 impl Convolutions {
     pub fn new(sizes: &Sizes, inputs: &Inputs, candle: bool) -> Result<Self> {
         let tensors = inputs.get(|| Ok(draw(sizes)))?;
         let layer = |(i, [from, to, side]): (usize, &[usize; 3])| -> Result<Layer> {
+            let upstream = tensor(&tensors, &format!("upstream.{i}"))?;
             Ok(Layer {
                 name: format!("{i}:{from}->{to}@{side}"),
                 x: Var::from_tensor(&tensor(&tensors, &format!("x.{i}"))?)?,
                 weight: Var::from_tensor(&tensor(&tensors, &format!("weight.{i}"))?)?,
-                upstream: tensor(&tensors, &format!("upstream.{i}"))?,
+                ones: upstream.ones_like()?,
+                upstream,
             })
         };
         let layers = sizes.layers.iter().enumerate().map(layer);
@@ -55,8 +57,22 @@ impl Convolutions {
         Ok(if self.candle {
             x.conv2d(weight, 1, 1, 1, 1)?
         } else {
-            conv2d(x, weight, None, 1, 1)?
+            conv2d::conv2d(x, weight, None, 1, 1)?
         })
+    }
+
+    /// Gradients of input and weight from that of the result: ours without a graph, candle's over its own.
+    fn backward(&self, layer: &Layer, y: &Tensor, upstream: &Tensor) -> Result<(Tensor, Tensor)> {
+        let (x, weight) = (layer.x.as_tensor(), layer.weight.as_tensor());
+        if !self.candle {
+            return Ok(conv2d::backward(x, weight, 1, 1, upstream)?);
+        }
+        let gradients = gradient::backward(y, upstream)?;
+        let get = |variable: &Var| {
+            let gradient = gradients.get(variable.as_tensor()).cloned();
+            gradient.context("a variable without a gradient")
+        };
+        Ok((get(&layer.x)?, get(&layer.weight)?))
     }
 }
 
@@ -67,10 +83,8 @@ impl Work for Convolutions {
             let start = Instant::now();
             let y = self.forward(layer)?;
             let forward = start.elapsed();
-            // the gradient of the result is one everywhere: nothing else is passed over on the way
-            let gradients = y.backward()?;
+            drop(self.backward(layer, &y, &layer.ones)?);
             let both = start.elapsed();
-            drop(of(layer, &gradients)?);
             parts.push((format!("{}/forward", layer.name), forward.as_secs_f64()));
             let backward = (both - forward).as_secs_f64();
             parts.push((format!("{}/backward", layer.name), backward));
@@ -82,21 +96,13 @@ impl Work for Convolutions {
         let mut outputs = Tensors::new();
         for (i, layer) in self.layers.iter().enumerate() {
             let y = self.forward(layer)?;
-            let (to_input, to_weight) = of(layer, &gradient::backward(&y, &layer.upstream)?)?;
+            let (to_input, to_weight) = self.backward(layer, &y, &layer.upstream)?;
             outputs.insert(format!("y.{i}"), y.detach());
             outputs.insert(format!("to_input.{i}"), to_input);
             outputs.insert(format!("to_weight.{i}"), to_weight);
         }
         Ok(outputs)
     }
-}
-
-fn of(layer: &Layer, gradients: &GradStore) -> Result<(Tensor, Tensor)> {
-    let get = |variable: &Var| {
-        let gradient = gradients.get(variable.as_tensor()).cloned();
-        gradient.context("a variable without a gradient")
-    };
-    Ok((get(&layer.x)?, get(&layer.weight)?))
 }
 
 fn draw(sizes: &Sizes) -> Tensors {

@@ -2,8 +2,8 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, Result};
-use candle_core::{DType, Device, Tensor, Var};
+use anyhow::Result;
+use candle_core::{DType, Device, Tensor};
 use private_snn_benches::normal;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use snn_core::neuron::{self, Firing, NeuronSettings, Reset, Scan};
 use snn_core::rng::Seed;
 use snn_core::surrogate::Surrogate;
 
-use crate::{Inputs, Parts, Tensors, Work, gradient, tensor};
+use crate::{Inputs, Parts, Tensors, Work, tensor};
 
 /// Currents `[T, N, C, H, W]`, uniform in [0, `largest_current`), thresholds 1.
 #[derive(Debug, Deserialize)]
@@ -23,7 +23,7 @@ pub struct Sizes {
 
 /// The prepared population.
 pub struct Population {
-    currents: Var,
+    currents: Tensor,
     upstream: Tensor,
     threshold: Tensor,
     membrane: Tensor,
@@ -54,7 +54,7 @@ impl Population {
             ]))
         })?;
         Ok(Self {
-            currents: Var::from_tensor(&tensor(&tensors, "currents")?)?,
+            currents: tensor(&tensors, "currents")?,
             upstream: tensor(&tensors, "upstream")?,
             threshold: Tensor::ones(1, DType::F32, &Device::Cpu)?,
             membrane: Tensor::zeros(&sizes.shape[1..], DType::F32, &Device::Cpu)?,
@@ -62,22 +62,27 @@ impl Population {
         })
     }
 
-    fn scan(&self, currents: &Tensor) -> Result<Scan> {
+    fn scan(&self) -> Result<Scan> {
         let (threshold, membrane) = (&self.threshold, &self.membrane);
-        Ok(neuron::scan(currents, threshold, membrane, &self.settings)?)
+        let scan = neuron::scan(&self.currents, threshold, membrane, &self.settings);
+        Ok(scan?)
+    }
+
+    /// Gradients of the currents and of the first membranes.
+    fn backward(&self) -> Result<(Tensor, Tensor)> {
+        let (threshold, membrane) = (&self.threshold, &self.membrane);
+        let (currents, upstream) = (&self.currents, &self.upstream);
+        let gradients = neuron::backward(currents, threshold, membrane, &self.settings, upstream);
+        Ok(gradients?)
     }
 }
 
 impl Work for Population {
     fn run(&mut self) -> Result<Parts> {
         let start = Instant::now();
-        let currents = self.currents.as_detached_tensor();
-        let scan = self.scan(&currents)?;
+        let scan = self.scan()?;
         let forward = start.elapsed();
-        let (threshold, membrane) = (&self.threshold, &self.membrane);
-        let of_spikes = &self.upstream;
-        let gradients =
-            neuron::backward(&currents, threshold, membrane, &self.settings, of_spikes)?;
+        let gradients = self.backward()?;
         let backward = start.elapsed() - forward;
         drop((scan, gradients));
         Ok(vec![
@@ -87,17 +92,15 @@ impl Work for Population {
     }
 
     fn outputs(&mut self) -> Result<Tensors> {
-        let scan = self.scan(self.currents.as_tensor())?;
-        let gradients = gradient::backward(&scan.spikes, &self.upstream)?;
-        let gradient = gradients.get(self.currents.as_tensor()).cloned();
+        let (gradient, _) = self.backward()?;
         Ok(Tensors::from([
-            ("spikes".into(), scan.spikes.detach()),
-            ("gradient".into(), gradient.context("no gradient")?),
+            ("spikes".into(), self.scan()?.spikes),
+            ("gradient".into(), gradient),
         ]))
     }
 
     fn figures(&mut self) -> Result<Value> {
-        let scan = self.scan(&self.currents.as_detached_tensor())?;
+        let scan = self.scan()?;
         let rate = scan.spikes.mean_all()?.to_scalar::<f32>()?;
         Ok(json!({ "firing_rate": rate }))
     }

@@ -4,13 +4,13 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use crate::Result;
-use crate::event::layer::{Gathered, Weighted, Window};
-use crate::event::lists::Lists;
+use crate::event::layer::{Weighted, Window, Work};
+use crate::event::raster::Raster;
 use crate::ops::cpu::Disjoint;
 use crate::ops::memory::zeros;
 
 /// Share of numbers that are not zero below which events are faster than a dense convolution.
-pub(super) const FEW: f64 = 0.35;
+pub(super) const FEW: f64 = 0.6;
 /// Steps of a task.
 const STEPS: usize = 16;
 /// Currents that are added up together: with the rows of a block they stay in the second-level cache.
@@ -48,6 +48,7 @@ pub(super) fn forward(
     let window = Window {
         stride: convolution.stride,
         padding: convolution.padding,
+        out_height: height,
         out_width: width,
     };
     let layer = Weighted::new(0, weight, bias, window)?;
@@ -57,34 +58,33 @@ pub(super) fn forward(
     let stretches = steps.div_ceil(STEPS);
     let mut y = zeros(rows * size);
     let out = Disjoint::new(&mut y);
-    (0..images * stretches).into_par_iter().for_each_init(
-        || (Gathered::default(), vec![0f32; together * STEPS * line]),
-        |(gathered, sums), task| {
+    (0..images * stretches)
+        .into_par_iter()
+        .for_each_init(Work::default, |work, task| {
             let (image, start) = (task / stretches, task % stretches * STEPS);
             let steps = STEPS.min(steps - start);
             let row = |step: usize| (start + step) * images + image;
-            let maps: Vec<f32> = (0..steps)
-                .flat_map(|step| &x[row(step) * map..][..map])
-                .copied()
-                .collect();
-            let lists = Lists::of_dense(&maps, input);
+            let maps = (0..steps).map(|step| &x[row(step) * map..][..map]);
+            let raster = Raster::of_dense(maps, 1, input);
             for first in (0..positions).step_by(together) {
                 let some = first..(first + together).min(positions);
-                let sums = &mut sums[..some.len() * steps * line];
-                layer.currents(&lists, some.clone(), gathered, sums);
-                for step in 0..steps {
-                    for c in 0..channels {
-                        let start = row(step) * size + c * positions + first;
-                        // SAFETY: these currents of this image and step are this task's alone.
-                        let to = unsafe { out.slice(start, some.len()) };
-                        for (p, to) in to.iter_mut().enumerate() {
-                            *to = sums[(p * steps + step) * line + c];
+                layer.currents(&raster, some.clone(), work);
+                for (columns, sums) in work.sums() {
+                    let width = columns.len();
+                    for step in 0..steps {
+                        for c in columns.start..columns.end.min(channels) {
+                            let start = row(step) * size + c * positions + first;
+                            // SAFETY: these currents of this image and step are this task's alone.
+                            let to = unsafe { out.slice(start, some.len()) };
+                            let from = sums[step * width + c - columns.start..].iter();
+                            for (to, from) in to.iter_mut().zip(from.step_by(steps * width)) {
+                                *to = *from;
+                            }
                         }
                     }
                 }
             }
-        },
-    );
+        });
     Ok(y)
 }
 

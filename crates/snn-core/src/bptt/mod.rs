@@ -1,8 +1,9 @@
 //! Backpropagation through time without a graph.
 //!
-//! [`forward`] gives the logits of [`SpikingNetwork::logits`] and keeps a bit for each neuron and step;
-//! [`Pass::backward`] takes the gradient of the logits to that of the weights, of the images, or of both, computing again
-//! from the bits whatever else it needs. Layer after layer from the top: the currents `I` of a population from the spikes
+//! [`forward`] gives the logits of [`SpikingNetwork::logits`] and keeps a bit for each neuron and step, and its current
+//! unless told to compute it again ([`Keep`]); [`Pass::backward`] takes the gradient of the logits to that of the weights,
+//! of the images, or of both, computing again whatever else it needs. The weights must stay as they are in between: the
+//! pass shares them with the network. Layer after layer from the top: the currents `I` of a population from the spikes
 //! below it, its membranes from the currents, then for t from T down to 1
 //!
 //! ```text

@@ -12,7 +12,7 @@ use crate::encode::{self, Encoder};
 use crate::network::{Batch, Mode, SpikingNetwork};
 use crate::ops::bits::Bits;
 use crate::ops::cpu::with_values;
-use crate::ops::neuron::cpu::{Currents, Population, Window, forward_bits};
+use crate::ops::neuron::cpu::{Currents, Population, Upstream, Window, forward_bits};
 use crate::ops::time;
 use crate::rng::Seed;
 use crate::{Error, Result};
@@ -374,7 +374,7 @@ impl Kept {
                     (self.population(0, chunk.steps)?, &self.held)
                 {
                     let window = self.window(&population, Currents::Held(held), &membranes[0]);
-                    window.backward(None, &mut g, &mut g_membranes[0]);
+                    window.backward(Upstream::InPlace(&mut g), &mut g_membranes[0]);
                 }
                 let len = g.len() / chunk.steps;
                 add_steps(&mut sums.held, &g, len);
@@ -386,7 +386,7 @@ impl Kept {
             if let Some(population) = self.population(segment, chunk.steps)? {
                 let window =
                     self.window(&population, Currents::Steps(&currents), &membranes[segment]);
-                window.backward(None, &mut g, &mut g_membranes[segment]);
+                window.backward(Upstream::InPlace(&mut g), &mut g_membranes[segment]);
             }
             drop(currents);
             let below = segment > lowest || self.options.wanted.images;

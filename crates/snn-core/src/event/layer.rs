@@ -5,30 +5,32 @@ use std::ops::Range;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use super::lists::{AT_ONCE, BLOCK, Lists};
+use super::raster::Raster;
 use crate::Result;
+use crate::ops::aligned::Aligned;
 use crate::ops::cpu::with_values;
-use crate::ops::events::{Events, Kernels};
+use crate::ops::events::{Kernels, Lists, Spikes};
+
 use crate::ops::packed::channel_blocks;
 
-/// Output channels that are added up side by side: a tap's rows of a block of channels fit into the first-level cache.
-const COLUMNS: usize = 64;
+/// Bytes of a weight's rows that stay in the first-level cache while they are added up.
+const CACHED: usize = 28 << 10;
 
 /// A convolution, or a linear layer as a convolution of one position, with its weight as rows of output channels,
-/// `[columns][block of channels][k, k, channels of the block][O of these columns, filled up to whole vectors]`.
+/// `[stage][columns][taps of the stage, channels of its block, and one of zeros][O of these columns, filled up to whole
+/// vectors]`.
 #[derive(Debug)]
 pub(crate) struct Weighted {
     /// Index in the topology.
     pub(super) layer: usize,
     pub(super) out_channels: usize,
-    out_width: usize,
     channels: usize,
     kernel: usize,
-    stride: usize,
-    padding: usize,
-    /// Numbers of a line.
+    window: Window,
+    /// Output channels, filled up to whole vectors.
     pub(crate) line: usize,
-    weight: Vec<f32>,
+    stages: Vec<Stage>,
+    weight: Aligned,
     /// A line.
     bias: Vec<f32>,
 }
@@ -38,7 +40,47 @@ pub(crate) struct Weighted {
 pub(crate) struct Window {
     pub(crate) stride: usize,
     pub(crate) padding: usize,
+    pub(crate) out_height: usize,
     pub(crate) out_width: usize,
+}
+
+/// Some taps over a block of channels.
+#[derive(Debug, Clone)]
+struct Stage {
+    block: usize,
+    channels: Range<usize>,
+    taps: Range<usize>,
+    /// Rows of the stages before it.
+    start: usize,
+}
+
+impl Stage {
+    /// Rows, with the one of zeros.
+    fn rows(&self) -> usize {
+        self.taps.len() * self.channels.len() + 1
+    }
+
+    /// All of a layer, in the order in which a dense convolution adds.
+    fn all(channels: usize, taps: usize) -> Vec<Self> {
+        let width = Kernels::best().columns() * size_of::<f32>();
+        let (mut stages, mut start) = (Vec::new(), 0);
+        for (block, channels) in channel_blocks(channels).enumerate() {
+            // a row's number fits in a byte
+            let most = usize::from(u8::MAX).min(CACHED / width) / channels.len();
+            let parts = taps.div_ceil(most.max(1));
+            for part in 0..parts {
+                let stage = Self {
+                    block,
+                    channels: channels.clone(),
+                    taps: part * taps / parts..(part + 1) * taps / parts,
+                    start,
+                };
+                start += stage.rows();
+                stages.push(stage);
+            }
+        }
+        stages
+    }
 }
 
 impl Weighted {
@@ -53,30 +95,10 @@ impl Weighted {
             [o, c, k, _] => (o, c, k),
             ref dims => (dims[0], dims[1], 1),
         };
-        let taps = kernel * kernel;
         let line = out_channels.next_multiple_of(Kernels::best().lanes);
-        let mut rows = vec![0f32; channels * taps * line];
-        with_values(weight, |weight| {
-            let mut parts = Vec::new();
-            let mut rest = &mut rows[..];
-            for columns in columns(line) {
-                let (part, after) = rest.split_at_mut(channels * taps * columns.len());
-                parts.push((columns, part));
-                rest = after;
-            }
-            parts.into_par_iter().for_each(|(columns, part)| {
-                let width = columns.len();
-                for o in columns.start..columns.end.min(out_channels) {
-                    for block in channel_blocks(channels) {
-                        let from = &weight[(o * channels + block.start) * taps..];
-                        let to = &mut part[block.start * taps * width + o - columns.start..];
-                        for (i, from) in from[..block.len() * taps].iter().enumerate() {
-                            let (c, tap) = (i / taps, i % taps);
-                            to[(tap * block.len() + c) * width] = *from;
-                        }
-                    }
-                }
-            });
+        let stages = Stage::all(channels, kernel * kernel);
+        let rows = with_values(weight, |weight| {
+            arranged(weight, out_channels, channels, kernel * kernel, &stages)
         })?;
         let mut start = vec![0f32; line];
         if let Some(bias) = bias {
@@ -85,138 +107,203 @@ impl Weighted {
         Ok(Self {
             layer,
             out_channels,
-            out_width: window.out_width,
             channels,
             kernel,
-            stride: window.stride,
-            padding: window.padding,
+            window,
             line,
+            stages,
             weight: rows,
             bias: start,
         })
     }
 
-    /// Spikes that meet a weight, each counted at every output position that it takes part in; each meets
-    /// `out_channels` weights there.
-    pub(super) fn met(&self, lists: &Lists, positions: usize) -> u64 {
-        let mut met = 0;
-        for position in 0..positions {
-            for input in (0..self.taps()).filter_map(|tap| self.under(lists, position, tap)) {
-                let spikes = (0..lists.steps).map(|step| u64::from(lists.spikes((step, input))));
-                met += spikes.sum::<u64>();
-            }
-        }
-        met
-    }
-
-    fn taps(&self) -> usize {
-        self.kernel * self.kernel
-    }
-
-    /// The position of the map under a tap at an output position; none in the padding.
-    fn under(&self, lists: &Lists, position: usize, tap: usize) -> Option<usize> {
-        let (i, j) = (position / self.out_width, position % self.out_width);
-        let (a, b) = (tap / self.kernel, tap % self.kernel);
-        let inside = |at: usize, tap: usize, side: usize| {
-            let place = (at * self.stride + tap).checked_sub(self.padding)?;
-            (place < side).then_some(place)
-        };
-        let (y, x) = (inside(i, a, lists.height)?, inside(j, b, lists.width)?);
-        Some(y * lists.width + x)
-    }
-
-    /// The currents at some output positions and all steps, `[positions, steps, line]`.
-    pub(crate) fn currents(
-        &self,
-        lists: &Lists,
-        positions: Range<usize>,
-        gathered: &mut Gathered,
-        sums: &mut [f32],
-    ) {
-        assert!(lists.channels == self.channels);
-        for sums in sums.chunks_exact_mut(self.line) {
-            sums.copy_from_slice(&self.bias);
-        }
-        for (block, channels) in channel_blocks(self.channels).enumerate() {
-            for tap in 0..self.taps() {
-                gathered.gather(self, lists, positions.clone(), block, tap);
-                for columns in columns(self.line) {
-                    let width = columns.len();
-                    let first = (columns.start * self.channels + channels.start * width)
-                        * self.taps()
-                        + tap * channels.len() * width;
-                    let weight = &self.weight[first..][..channels.len() * width];
-                    let place = (self.line, columns.start);
-                    // SAFETY: a row is the place of a channel in this block.
-                    unsafe {
-                        Kernels::best().add_rows(&gathered.events(), weight, width, sums, place);
+    /// Spikes that meet a weight, each counted at every output position that it takes part in; each meets `out_channels`
+    /// weights there.
+    pub(super) fn met(&self, raster: &Raster) -> u64 {
+        let windows = |side: usize, outputs: usize| -> Vec<u64> {
+            let mut windows = vec![0; side];
+            for i in 0..outputs {
+                for tap in 0..self.kernel {
+                    if let Some(place) = self.window.under(i, tap, side) {
+                        windows[place] += 1;
                     }
                 }
             }
+            windows
+        };
+        let down = windows(raster.height, self.window.out_height);
+        let across = windows(raster.width, self.window.out_width);
+        let rows = raster.spikes.chunks_exact(raster.width).enumerate();
+        rows.map(|(row, spikes)| {
+            let met = spikes
+                .iter()
+                .zip(&across)
+                .map(|(spikes, windows)| spikes * windows);
+            down[row % raster.height] * met.sum::<u64>()
+        })
+        .sum()
+    }
+
+    /// Adds the currents of some output positions, those of one image after those of another, at all steps up in `work`.
+    pub(crate) fn currents(&self, raster: &Raster, positions: Range<usize>, work: &mut Work) {
+        assert!(raster.channels == self.channels);
+        let (cells, kernels) = (positions.len() * raster.steps, Kernels::best());
+        work.hold(self.line, cells);
+        self.under(raster, positions, &mut work.taps);
+        for (i, stage) in self.stages.iter().enumerate() {
+            let spikes = Spikes {
+                words: &raster.words,
+                blocks: raster.blocks,
+                counts: raster.counts(stage.block),
+                values: raster.values.as_deref(),
+                line: raster.line,
+                taps: &work.taps,
+                per_position: self.kernel * self.kernel,
+                some: stage.taps.clone(),
+                block: stage.block,
+                steps: raster.steps,
+                channels: stage.channels.len(),
+            };
+            // the first stage begins every sum
+            work.lists.fill(&spikes, i == 0);
+            for columns in columns(self.line) {
+                let width = columns.len();
+                let rows = self.rows(stage, &columns);
+                let (weight, after) = self.weight[rows.start..].split_at(rows.len());
+                let next = &after[..after.len().min(weight.len())];
+                let sums = &mut work.sums[columns.start * (cells + 1)..][..width * (cells + 1)];
+                let start = (i == 0).then_some(&self.bias[columns]);
+                kernels.add(&work.lists, weight, start, sums, next);
+            }
         }
+    }
+
+    /// Where the rows of a stage for some columns lie.
+    fn rows(&self, stage: &Stage, columns: &Range<usize>) -> Range<usize> {
+        let first = stage.start * self.line + stage.rows() * columns.start;
+        first..first + stage.rows() * columns.len()
+    }
+
+    /// The cell under each tap at some output positions and the first step, in the padding that at which nothing fires.
+    fn under(&self, raster: &Raster, positions: Range<usize>, taps: &mut Vec<usize>) {
+        let Window {
+            out_height,
+            out_width,
+            ..
+        } = self.window;
+        let silent = raster.positions();
+        taps.clear();
+        let mut position = positions.start;
+        while position < positions.end {
+            let (row, first) = (position / out_width, position % out_width);
+            let (image, i) = (row / out_height, row % out_height);
+            let count = (out_width - first).min(positions.end - position);
+            for j in first..first + count {
+                for a in 0..self.kernel {
+                    let y = self.window.under(i, a, raster.height);
+                    for b in 0..self.kernel {
+                        let x = self.window.under(j, b, raster.width);
+                        let input = y.zip(x).map_or(silent, |(y, x)| {
+                            (image * raster.height + y) * raster.width + x
+                        });
+                        taps.push(input * raster.steps);
+                    }
+                }
+            }
+            position += count;
+        }
+    }
+}
+
+impl Window {
+    /// The place under a tap of an output along a side of the map; none in the padding.
+    fn under(&self, at: usize, tap: usize, side: usize) -> Option<usize> {
+        let place = (at * self.stride + tap).checked_sub(self.padding)?;
+        (place < side).then_some(place)
     }
 }
 
 /// Groups of columns that are added up side by side.
 fn columns(line: usize) -> impl Iterator<Item = Range<usize>> {
+    let together = Kernels::best().columns();
     (0..line)
-        .step_by(COLUMNS)
-        .map(move |first| first..(first + COLUMNS).min(line))
+        .step_by(together)
+        .map(move |first| first..(first + together).min(line))
 }
 
-/// The events under one tap in one block of channels, for each output position and step in turn.
-#[derive(Debug, Default)]
-pub(crate) struct Gathered {
-    rows: Vec<u8>,
-    values: Vec<f32>,
-    valued: bool,
-    /// Where the events of each position and step end.
-    ends: Vec<usize>,
-}
-
-impl Gathered {
-    fn gather(
-        &mut self,
-        layer: &Weighted,
-        lists: &Lists,
-        positions: Range<usize>,
-        block: usize,
-        tap: usize,
-    ) {
-        self.valued = lists.values(0).is_some();
-        let room = positions.len() * lists.steps * BLOCK + AT_ONCE;
-        if self.rows.len() < room {
-            self.rows.resize(room, 0);
-        }
-        if self.valued && self.values.len() < room {
-            self.values.resize(room, 0.0);
-        }
-        self.ends.clear();
-        let mut end = 0;
-        for position in positions {
-            let under = layer.under(lists, position, tap);
-            for step in 0..lists.steps {
-                if let Some(input) = under {
-                    let (at, count) = lists.range((step, input), block);
-                    for some in (0..count).step_by(AT_ONCE) {
-                        let here = end + some..end + some + AT_ONCE;
-                        self.rows[here.clone()].copy_from_slice(lists.places(at + some));
-                        if let Some(values) = lists.values(at + some) {
-                            self.values[here].copy_from_slice(values);
-                        }
-                    }
-                    end += count;
-                }
-                self.ends.push(end);
-            }
+/// The weight `[O, C, taps]` as the rows of the stages.
+fn arranged(
+    weight: &[f32],
+    out_channels: usize,
+    channels: usize,
+    taps: usize,
+    stages: &[Stage],
+) -> Aligned {
+    let all = stages.last().map_or(0, |last| last.start + last.rows());
+    let line = out_channels.next_multiple_of(Kernels::best().lanes);
+    let mut rows = Aligned::zeros(all * line);
+    let mut parts = Vec::new();
+    let mut rest = &mut rows[..];
+    for stage in stages {
+        for columns in columns(line) {
+            let (part, after) = rest.split_at_mut(stage.rows() * columns.len());
+            parts.push((stage, columns, part));
+            rest = after;
         }
     }
-
-    fn events(&self) -> Events<'_> {
-        Events {
-            rows: &self.rows,
-            values: self.valued.then_some(&self.values),
-            ends: &self.ends,
+    parts.into_par_iter().for_each(|(stage, columns, part)| {
+        let (width, outputs) = (columns.len(), columns.end.min(out_channels) - columns.start);
+        let depth = channels * taps;
+        for (c, channel) in stage.channels.clone().enumerate() {
+            let from = &weight[columns.start * depth + channel * taps..];
+            for (a, tap) in stage.taps.clone().enumerate() {
+                let to = &mut part[(a * stage.channels.len() + c) * width..][..outputs];
+                for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(depth)) {
+                    *to = *from;
+                }
+            }
         }
+    });
+    rows
+}
+
+/// What a layer needs to add up currents, and the currents.
+#[derive(Debug)]
+pub(crate) struct Work {
+    lists: Lists,
+    taps: Vec<usize>,
+    /// `[columns][cells and one to spare][width of the columns]`
+    sums: Aligned,
+    line: usize,
+    cells: usize,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self {
+            lists: Kernels::best().lists(),
+            taps: Vec::new(),
+            sums: Aligned::default(),
+            line: 0,
+            cells: 0,
+        }
+    }
+}
+
+impl Work {
+    /// Makes room for the sums of some cells.
+    fn hold(&mut self, line: usize, cells: usize) {
+        (self.line, self.cells) = (line, cells);
+        self.sums.first((cells + 1) * line);
+    }
+
+    /// Groups of output channels, each with its currents `[cells, channels of the group]`; a cell is a position at a step,
+    /// `[positions, steps]`.
+    pub(crate) fn sums(&self) -> impl Iterator<Item = (Range<usize>, &[f32])> {
+        columns(self.line).map(|columns| {
+            let sums = &self.sums[columns.start * (self.cells + 1)..];
+            let count = columns.len() * self.cells;
+            (columns, &sums[..count])
+        })
     }
 }

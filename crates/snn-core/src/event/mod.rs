@@ -8,26 +8,32 @@
 //! rounding, in the same order, and the products that are left out are zeros.
 
 pub(crate) mod layer;
-pub(crate) mod lists;
+pub(crate) mod raster;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use self::layer::{Gathered, Weighted, Window};
-use self::lists::Lists;
+use self::layer::{Weighted, Window, Work};
+use self::raster::Raster;
 use crate::encode::{self, Encoder};
 use crate::network::{Batch, Run, SpikingNetwork};
-use crate::ops::events::Kernels;
+use crate::ops::events::{Currents, Fired, Kernels, Neurons};
+use crate::ops::transpose::transpose;
 use crate::rng::Seed;
 use crate::topology::Layer;
 use crate::{Error, Result};
 
 /// Steps of a layer before the next one has its turn.
 const STEPS: usize = 16;
+/// Images that a thread takes through the layers together: each weight is then read from memory once for all of them.
+const IMAGES: usize = 8;
 /// Currents that are added up together: with the rows of a block they stay in the second-level cache.
 const SUMS: usize = 1 << 17;
+/// Cells whose currents are added up together: with their inputs they stay there too.
+const CELLS: usize = 512;
 
 /// A spiking network prepared for event-driven inference on the CPU.
 #[derive(Debug)]
@@ -71,13 +77,13 @@ enum Reshape {
     Flatten,
 }
 
-/// What one image gave.
+/// What some images gave.
 struct Outcome {
-    /// `[T, K]`
+    /// `[T, images, K]`
     readout: Vec<f32>,
-    /// Of each population, `[C, H, W]`.
+    /// Of each population, `[images, C, H, W]`.
     spikes: Vec<Vec<f32>>,
-    /// `[C, H, W]`
+    /// `[images, C, H, W]`
     input: Option<Vec<f32>>,
     /// Of each population's layer that has any, and of the readout.
     operations: Vec<(usize, u64)>,
@@ -145,7 +151,7 @@ impl<'a> EventNetwork<'a> {
                 }
                 Layer::Flatten if weighted.is_none() => reshapes.push(Reshape::Flatten),
                 Layer::Conv2d { .. } | Layer::Linear { .. } if weighted.is_none() => {
-                    let [.., out_width] = map(index);
+                    let [_, out_height, out_width] = map(index);
                     let (stride, padding) = match *layer {
                         Layer::Conv2d {
                             stride, padding, ..
@@ -155,6 +161,7 @@ impl<'a> EventNetwork<'a> {
                     let window = Window {
                         stride,
                         padding,
+                        out_height,
                         out_width,
                     };
                     let parameters = network.parameters();
@@ -193,28 +200,32 @@ impl<'a> EventNetwork<'a> {
             Encoder::Direct => Some(self.network.first_currents(&images)?),
             Encoder::Poisson => None,
         };
-        let outcomes = (0..n)
+        let together = n.div_ceil(rayon::current_num_threads()).clamp(1, IMAGES);
+        let outcomes = (0..n.div_ceil(together))
             .into_par_iter()
-            .map(|image| {
-                let held = held.as_ref().map(|held| held.get(image)).transpose()?;
-                let pixels = images.narrow(0, image, 1)?.contiguous()?;
-                self.run_image(&pixels, batch.ids[image], batch.seed, held, timesteps)
+            .map(|group| {
+                let some = group * together..n.min((group + 1) * together);
+                let held = held
+                    .as_ref()
+                    .map(|held| held.narrow(0, some.start, some.len()));
+                let pixels = images.narrow(0, some.start, some.len())?.contiguous()?;
+                let ids = &batch.ids[some];
+                self.run_images(&pixels, ids, batch.seed, held.transpose()?, timesteps)
             })
             .collect::<Result<Vec<Outcome>>>()?;
-        self.gather(&outcomes, timesteps)
+        self.gather(&outcomes, n, timesteps)
     }
 
-    fn run_image(
+    fn run_images(
         &self,
         pixels: &Tensor,
-        id: u64,
+        ids: &[u64],
         seed: Seed,
         held: Option<Tensor>,
         timesteps: usize,
     ) -> Result<Outcome> {
-        let held = held
-            .map(|held| -> Result<Vec<f32>> { Ok(held.flatten_all()?.to_vec1()?) })
-            .transpose()?;
+        let images = ids.len();
+        let held = held.map(|held| self.held(&held)).transpose()?;
         let initial = self.network.settings().initial_membrane as f32;
         let mut membranes: Vec<Vec<f32>> = self
             .populations
@@ -228,15 +239,15 @@ impl<'a> EventNetwork<'a> {
                     }
                 });
                 let line: Vec<f32> = line.collect();
-                line.repeat(population.positions())
+                line.repeat(images * population.positions())
             })
             .collect();
         let mut outcome = Outcome {
-            readout: Vec::with_capacity(timesteps * self.readout.1.out_channels),
+            readout: Vec::with_capacity(timesteps * images * self.readout.1.out_channels),
             spikes: self
                 .populations
                 .iter()
-                .map(|population| vec![0.0; population.shape.iter().product()])
+                .map(|population| vec![0.0; images * population.shape.iter().product::<usize>()])
                 .collect(),
             input: held.is_none().then(|| vec![0.0; pixels.elem_count()]),
             operations: Vec::new(),
@@ -244,42 +255,50 @@ impl<'a> EventNetwork<'a> {
         // as the membranes lie, [positions, line]
         let mut counts: Vec<Vec<f32>> = membranes.iter().map(|m| vec![0.0; m.len()]).collect();
         let mut operations: BTreeMap<usize, u64> = BTreeMap::new();
+        let mut work = Work::default();
         for first in (0..timesteps).step_by(STEPS) {
             let steps = STEPS.min(timesteps - first);
-            let mut lists = None;
+            let mut raster = None;
             if let Some(counts) = &mut outcome.input {
                 let seed = seed.derive("coder");
-                let spikes = encode::poisson(pixels, &[id], first, steps, seed)?;
+                let spikes = encode::poisson(pixels, ids, first, steps, seed)?;
                 let spikes: Vec<f32> = spikes.flatten_all()?.to_vec1()?;
-                let input = Lists::of_dense(&spikes, self.network.topology().input());
+                let shape = self.network.topology().input();
+                let maps = spikes.chunks_exact(shape.iter().product());
+                let input = Raster::of_dense(maps, images, shape);
                 input.count(counts);
-                lists = Some(input);
+                raster = Some(input);
             }
             for (p, population) in self.populations.iter().enumerate() {
-                let input = reshaped(population.input.as_ref(), lists);
+                let input = reshaped(population.input.as_ref(), raster);
                 let (out, spikes) = self.advance(
                     population,
                     input.as_ref(),
                     held.as_deref(),
-                    steps,
-                    &mut membranes[p],
-                    &mut counts[p],
+                    (images, steps),
+                    (&mut membranes[p], &mut counts[p]),
+                    &mut work,
                 );
                 if let Some((_, weighted)) = &population.input {
                     *operations.entry(weighted.layer).or_default() +=
                         spikes * weighted.out_channels as u64;
                 }
-                lists = Some(out);
+                raster = Some(out);
             }
             let weighted = &self.readout.1;
-            let lists = reshaped(Some(&self.readout), lists)
+            let raster = reshaped(Some(&self.readout), raster)
                 .expect("a population comes before the readout");
-            let mut sums = vec![0f32; steps * weighted.line];
-            weighted.currents(&lists, 0..1, &mut Gathered::default(), &mut sums);
+            weighted.currents(&raster, 0..images, &mut work);
             *operations.entry(weighted.layer).or_default() +=
-                weighted.met(&lists, 1) * weighted.out_channels as u64;
-            for sums in sums.chunks_exact(weighted.line) {
-                outcome.readout.extend(&sums[..weighted.out_channels]);
+                weighted.met(&raster) * weighted.out_channels as u64;
+            for (step, image) in (0..steps).flat_map(|step| (0..images).map(move |i| (step, i))) {
+                for (columns, sums) in work.sums() {
+                    let kept = columns.end.min(weighted.out_channels) - columns.start;
+                    let cell = image * steps + step;
+                    outcome
+                        .readout
+                        .extend(&sums[cell * columns.len()..][..kept]);
+                }
             }
         }
         for ((population, counts), spikes) in self
@@ -288,10 +307,14 @@ impl<'a> EventNetwork<'a> {
             .zip(&counts)
             .zip(&mut outcome.spikes)
         {
+            let (channels, plane) = (population.shape[0], population.positions());
             let line = population.thresholds.len();
-            for (position, counts) in counts.chunks_exact(line).enumerate() {
-                for (channel, count) in counts[..population.shape[0]].iter().enumerate() {
-                    spikes[channel * population.positions() + position] = *count;
+            let maps = counts.chunks_exact(plane * line);
+            for (counts, spikes) in maps.zip(spikes.chunks_exact_mut(channels * plane)) {
+                // SAFETY: both sides hold as many channels and positions.
+                unsafe {
+                    let to = (spikes.as_mut_ptr(), plane);
+                    transpose((counts.as_ptr(), line), (plane, channels), to);
                 }
             }
         }
@@ -299,65 +322,95 @@ impl<'a> EventNetwork<'a> {
         Ok(outcome)
     }
 
+    /// The currents `[images, C, H, W]` that the first population gets at every step, as its membranes lie.
+    fn held(&self, currents: &Tensor) -> Result<Vec<f32>> {
+        let first = &self.populations[0];
+        let (channels, plane) = (first.shape[0], first.positions());
+        let line = first.thresholds.len();
+        let currents: Vec<f32> = currents.flatten_all()?.to_vec1()?;
+        let mut held = vec![0f32; currents.len() / channels * line];
+        let maps = currents.chunks_exact(channels * plane);
+        for (currents, held) in maps.zip(held.chunks_exact_mut(plane * line)) {
+            // SAFETY: both sides hold as many channels and positions.
+            unsafe {
+                let to = (held.as_mut_ptr(), line);
+                transpose((currents.as_ptr(), plane), (channels, plane), to);
+            }
+        }
+        Ok(held)
+    }
+
     /// Some steps of a population; what fired, and the spikes that met a weight on the way, counted once per output
     /// position.
     fn advance(
         &self,
         population: &Population,
-        lists: Option<&Lists>,
+        input: Option<&Raster>,
         held: Option<&[f32]>,
-        steps: usize,
-        membranes: &mut [f32],
-        counts: &mut [f32],
-    ) -> (Lists, u64) {
-        let kernels = Kernels::best();
-        let settings = &self.network.settings().neuron;
-        let (channels, positions) = (population.shape[0], population.positions());
-        let line = population.thresholds.len();
-        let mut out = Lists::new(steps, population.shape, false);
-        let mut fired = vec![0u8; line.next_multiple_of(8)];
-        let mut gathered = Gathered::default();
-        let together = (SUMS / (steps * line)).clamp(1, positions);
-        let mut sums = vec![0f32; together * steps * line];
-        for first in (0..positions).step_by(together) {
-            let some = first..(first + together).min(positions);
-            let sums = &mut sums[..some.len() * steps * line];
-            if let (Some((_, weighted)), Some(lists)) = (&population.input, lists) {
-                weighted.currents(lists, some.clone(), &mut gathered, sums);
-            } else if let Some(held) = held {
-                for (position, sums) in some.clone().zip(sums.chunks_exact_mut(steps * line)) {
-                    for sums in sums.chunks_exact_mut(line) {
-                        for (c, sum) in sums[..channels].iter_mut().enumerate() {
-                            *sum = held[c * positions + position];
-                        }
+        (images, steps): (usize, usize),
+        (membranes, counts): (&mut [f32], &mut [f32]),
+        work: &mut Work,
+    ) -> (Raster, u64) {
+        let (kernels, settings) = (Kernels::best(), &self.network.settings().neuron);
+        let (positions, line) = (images * population.positions(), population.thresholds.len());
+        let mut out = Raster::silent((images, steps), population.shape, false);
+        let width = out.blocks;
+        let mut fire = |some: Range<usize>, columns: Range<usize>, currents: Currents| {
+            let first = some.start * line + columns.start;
+            let neurons = Neurons {
+                thresholds: &population.thresholds[columns.clone()],
+                membranes: &mut membranes[first..],
+                counts: &mut counts[first..],
+                line,
+            };
+            let fired = Fired {
+                words: &mut out.words[some.start * steps * width..some.end * steps * width],
+                steps,
+                width,
+                first: columns.start,
+            };
+            kernels.fire(settings, currents, neurons, fired);
+        };
+        let mut met = 0;
+        match (&population.input, input) {
+            (Some((_, weighted)), Some(input)) => {
+                let together = (SUMS / line).min(CELLS) / steps;
+                let together = together.clamp(1, positions);
+                for first in (0..positions).step_by(together) {
+                    let some = first..(first + together).min(positions);
+                    weighted.currents(input, some.clone(), work);
+                    for (columns, sums) in work.sums() {
+                        let currents = Currents {
+                            values: sums,
+                            step: columns.len(),
+                            position: steps * columns.len(),
+                        };
+                        fire(some.clone(), columns, currents);
                     }
                 }
+                met = weighted.met(input);
             }
-            for (position, sums) in some.zip(sums.chunks_exact(steps * line)) {
-                let membranes = &mut membranes[position * line..][..line];
-                let counts = &mut counts[position * line..][..line];
-                for (step, sums) in sums.chunks_exact(line).enumerate() {
-                    let thresholds = &population.thresholds;
-                    let fired_here = &mut fired[..line];
-                    kernels.fire(settings, sums, thresholds, membranes, counts, fired_here);
-                    out.fill((step, position), &fired);
-                }
+            _ => {
+                let currents = Currents {
+                    values: held.expect("a population without a weighted layer has held currents"),
+                    step: 0,
+                    position: line,
+                };
+                fire(0..positions, 0..line, currents);
             }
         }
-        let met = match (&population.input, lists) {
-            (Some((_, weighted)), Some(lists)) => weighted.met(lists, positions),
-            _ => 0,
-        };
+        out.count_events();
         (out, met)
     }
 
-    fn gather(&self, outcomes: &[Outcome], timesteps: usize) -> Result<EventRun> {
-        let (n, device) = (outcomes.len(), &candle_core::Device::Cpu);
+    fn gather(&self, outcomes: &[Outcome], n: usize, timesteps: usize) -> Result<EventRun> {
+        let device = &candle_core::Device::Cpu;
         let classes = self.readout.1.out_channels;
         let mut readout: Vec<f32> = Vec::with_capacity(timesteps * n * classes);
         for t in 0..timesteps {
             for outcome in outcomes {
-                readout.extend(&outcome.readout[t * classes..][..classes]);
+                let size = outcome.readout.len() / timesteps;
+                readout.extend(&outcome.readout[t * size..][..size]);
             }
         }
         let readout = Tensor::from_vec(readout, (timesteps, n, classes), device)?;
@@ -367,10 +420,11 @@ impl<'a> EventNetwork<'a> {
         };
         let mut spikes = BTreeMap::new();
         for (p, population) in self.populations.iter().enumerate() {
-            let values = outcomes
+            let values: Vec<&[f32]> = outcomes
                 .iter()
-                .flat_map(|outcome| outcome.spikes[p].iter().copied());
-            let counts = stack(values.collect(), &shapes[population.layer])?;
+                .map(|outcome| &outcome.spikes[p][..])
+                .collect();
+            let counts = stack(values.concat(), &shapes[population.layer])?;
             spikes.insert(population.layer, counts);
         }
         let input: Option<Vec<f32>> = outcomes
@@ -396,13 +450,13 @@ impl<'a> EventNetwork<'a> {
 }
 
 /// Events as the weighted layer takes them.
-fn reshaped(input: Option<&(Vec<Reshape>, Weighted)>, lists: Option<Lists>) -> Option<Lists> {
-    let mut lists = lists?;
+fn reshaped(input: Option<&(Vec<Reshape>, Weighted)>, raster: Option<Raster>) -> Option<Raster> {
+    let mut raster = raster?;
     for reshape in input.map_or(&[][..], |(reshapes, _)| reshapes) {
-        lists = match *reshape {
-            Reshape::Pool(kernel) => lists.pooled(kernel),
-            Reshape::Flatten => lists.flattened(),
+        raster = match *reshape {
+            Reshape::Pool(kernel) => raster.pooled(kernel),
+            Reshape::Flatten => raster.flattened(),
         };
     }
-    Some(lists)
+    Some(raster)
 }

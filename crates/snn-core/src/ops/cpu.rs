@@ -3,6 +3,8 @@
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
+use super::memory::room;
+
 /// Whether the fast path takes these tensors: f32 on the CPU.
 pub(crate) fn takes(tensors: &[&Tensor]) -> bool {
     tensors
@@ -79,7 +81,7 @@ pub(crate) struct Unwritten {
 impl Unwritten {
     pub(crate) fn new(len: usize) -> Self {
         Self {
-            values: Vec::with_capacity(len),
+            values: room(len),
             len,
         }
     }

@@ -1,22 +1,131 @@
 //! Large buffers.
 
+use super::cpu::Disjoint;
+
 /// Bytes from which a buffer is worth large pages.
 #[cfg(target_os = "linux")]
 const LARGE: usize = 1 << 22;
 
+/// Bytes from which a result is gone from the caches before anyone reads it.
+const PAST_CACHES: usize = 1 << 25;
+
+/// Numbers that are written past the caches at once.
+#[cfg(target_arch = "x86_64")]
+const LANES: usize = 4;
+
 /// `len` zeros. What is large lies in large pages where the system has them: to touch a fresh buffer page by page costs
 /// more time than most kernels need to fill it.
 pub(crate) fn zeros(len: usize) -> Vec<f32> {
-    #[cfg_attr(not(target_os = "linux"), allow(unused_mut))]
     let mut buffer = vec![0f32; len];
+    in_large_pages(&mut buffer);
+    buffer
+}
+
+/// Room for `len` numbers, in large pages as [`zeros`].
+pub(crate) fn room(len: usize) -> Vec<f32> {
+    let mut buffer = Vec::with_capacity(len);
+    in_large_pages(&mut buffer);
+    buffer
+}
+
+#[cfg_attr(not(target_os = "linux"), allow(unused_variables))]
+fn in_large_pages(buffer: &mut Vec<f32>) {
     #[cfg(target_os = "linux")]
-    if size_of_val(&buffer[..]) >= LARGE {
+    if buffer.capacity() * size_of::<f32>() >= LARGE {
         const PAGE: usize = 1 << 12;
         let bytes = buffer.as_mut_ptr().cast::<u8>();
         let skipped = bytes.align_offset(PAGE);
-        let whole = (size_of_val(&buffer[..]) - skipped) / PAGE * PAGE;
+        let whole = (buffer.capacity() * size_of::<f32>() - skipped) / PAGE * PAGE;
         // SAFETY: the range lies in the buffer; the advice changes no content. It may be refused, at no loss.
         unsafe { libc::madvise(bytes.add(skipped).cast(), whole, libc::MADV_HUGEPAGE) };
     }
-    buffer
+}
+
+/// A result that parallel tasks write a few numbers at a time. One that is gone from the caches before anyone reads it is
+/// written past them, without the read of what is written over.
+#[derive(Clone, Copy)]
+pub(crate) struct Sink {
+    to: Disjoint,
+    past_caches: bool,
+}
+
+impl Sink {
+    /// To a buffer of `len` numbers.
+    pub(crate) fn new(to: Disjoint, len: usize) -> Self {
+        let past_caches = cfg!(target_arch = "x86_64") && len * size_of::<f32>() >= PAST_CACHES;
+        Self { to, past_caches }
+    }
+
+    /// Writes `values` from number `at` on.
+    ///
+    /// # Safety
+    /// The places lie in the buffer, and no other task touches them.
+    #[inline(always)]
+    pub(crate) unsafe fn write(self, at: usize, values: &[f32]) {
+        // SAFETY: the caller's promise.
+        let to = unsafe { self.to.at(at) };
+        #[cfg(target_arch = "x86_64")]
+        if self.past_caches && to.addr().is_multiple_of(16) && values.len().is_multiple_of(LANES) {
+            for (i, four) in values.chunks_exact(LANES).enumerate() {
+                use std::arch::x86_64::{_mm_loadu_ps, _mm_stream_ps};
+                // SAFETY: as above; every fourth number is aligned like the first.
+                unsafe { _mm_stream_ps(to.add(i * LANES), _mm_loadu_ps(four.as_ptr())) };
+            }
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { to.copy_from_nonoverlapping(values.as_ptr(), values.len()) };
+    }
+
+    /// Ends a task's writes, before any other thread is told that they are done.
+    #[inline(always)]
+    pub(crate) fn finish(self) {
+        #[cfg(target_arch = "x86_64")]
+        if self.past_caches {
+            // SAFETY: all processors of this architecture have it.
+            unsafe { std::arch::x86_64::_mm_sfence() };
+        }
+    }
+}
+
+/// Has numbers brought into the caches that will be read soon: where a kernel leaps from one time step's numbers to the
+/// next one's, the processor doesn't foresee them.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+pub(crate) fn prefetch(values: &[f32]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in values.chunks(16) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: a hint, which reads nothing; all processors of this architecture have it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sink_writes_every_number_and_no_other() {
+        let from: Vec<f32> = (1..=45).map(|i| i as f32).collect();
+        for past_caches in [false, true] {
+            for (start, len) in (0..5).flat_map(|s| [0, 1, 3, 4, 9, 40].map(|len| (s, len))) {
+                let mut to = vec![0f32; 50];
+                let sink = Sink {
+                    to: Disjoint::new(&mut to),
+                    past_caches,
+                };
+                // SAFETY: `to` has room for them.
+                unsafe { sink.write(start, &from[..len]) };
+                sink.finish();
+                assert_eq!(to[start..][..len], from[..len]);
+                assert!(
+                    to[..start]
+                        .iter()
+                        .chain(&to[start + len..])
+                        .all(|x| *x == 0.0)
+                );
+            }
+        }
+    }
 }

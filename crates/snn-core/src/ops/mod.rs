@@ -5,6 +5,7 @@
 //! threads nor, row by row or image by image, on the size of the batch. With the feature `cuda` the neuron scan (and the
 //! Poisson coder) has a fast path for f32 on CUDA, with `cudnn` the convolution has one too.
 
+pub(crate) mod aligned;
 pub mod avg_pool;
 pub mod batch_norm;
 pub(crate) mod bits;
@@ -22,7 +23,7 @@ pub mod relu;
 mod simd;
 mod tile;
 pub mod time;
-mod transpose;
+pub(crate) mod transpose;
 pub(crate) mod widest;
 
 /// The widest instructions that the processor has and the kernels use: `avx512`, `avx2` or `portable`.

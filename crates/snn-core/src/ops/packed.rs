@@ -1,9 +1,11 @@
 //! Weights in the order in which tiles read them.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::aligned::{Aligned, Lent};
 use super::tile::Instructions;
 use super::transpose::transpose;
 
@@ -37,32 +39,35 @@ pub(super) enum Order {
     Input,
 }
 
+thread_local! {
+    /// Room for packed weights, taken while in use.
+    static VALUES: Cell<Aligned> = const { Cell::new(Aligned::new()) };
+    /// Room for a few outputs' weights on their way.
+    static COLUMNS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
+}
+
 /// The weights, one group of output channels after another and in each one block of channels after another,
 /// `[taps, channels, group]`; groups are as wide as the widest tile, the last one is filled up to whole vectors.
 pub(super) struct Packed {
     pub(super) instructions: &'static Instructions,
     pub(super) sizes: Sizes,
-    values: Vec<f32>,
+    values: Lent,
 }
 
 impl Packed {
     pub(super) fn new(sizes: Sizes, weight: &[f32], order: Order) -> Self {
         let instructions = Instructions::best();
         let depth = sizes.channels * sizes.taps;
-        let mut values = vec![0f32; instructions.padded(sizes.out_channels) * depth];
+        let padded = instructions.padded(sizes.out_channels);
+        let mut values = Lent::new(&VALUES, padded * depth);
         values
+            .values()
             .par_chunks_mut(instructions.width() * depth)
-            .enumerate()
-            .for_each(|(group, values)| {
-                let (first, width) = (group * instructions.width(), values.len() / depth);
-                let outputs = first..sizes.out_channels.min(first + width);
+            .zip(instructions.groups(sizes.out_channels))
+            .for_each(|(values, group)| {
                 for channels in channel_blocks(sizes.channels) {
-                    let start = channels.start * sizes.taps * width;
-                    let to = &mut values[start..][..channels.len() * sizes.taps * width];
-                    match order {
-                        Order::Output => turn(sizes, weight, &channels, &outputs, to, width),
-                        Order::Input => copy(sizes, weight, &channels, &outputs, to, width),
-                    }
+                    let start = channels.start * sizes.taps * group.1;
+                    pack(sizes, weight, order, &channels, group, &mut values[start..]);
                 }
             });
         Self {
@@ -82,22 +87,36 @@ impl Packed {
         let start = (first * self.sizes.channels + channels.start * width) * self.sizes.taps;
         &self.values[start..][..channels.len() * self.sizes.taps * width]
     }
+}
 
-    /// The first numbers of every line of a tile: the bias where there is one, else zero.
-    pub(super) fn start(
-        &self,
-        bias: Option<&[f32]>,
-        first: usize,
-        lines: &mut [f32],
-        width: usize,
-    ) {
-        for line in lines.chunks_exact_mut(width) {
-            line.fill(0.0);
-            if let Some(bias) = bias {
-                let count = width.min(bias.len() - first);
-                line[..count].copy_from_slice(&bias[first..][..count]);
-            }
+/// The first numbers of every line of a tile: the bias where there is one, else zero.
+pub(super) fn start(bias: Option<&[f32]>, first: usize, lines: &mut [f32], width: usize) {
+    for line in lines.chunks_exact_mut(width) {
+        line.fill(0.0);
+        if let Some(bias) = bias {
+            let count = width.min(bias.len() - first);
+            line[..count].copy_from_slice(&bias[first..][..count]);
         }
+    }
+}
+
+/// A block `[taps, channels, width]` of the weights of the `width` output channels from `first` on, at the start of `to`.
+pub(super) fn pack(
+    sizes: Sizes,
+    weight: &[f32],
+    order: Order,
+    channels: &Range<usize>,
+    (first, width): (usize, usize),
+    to: &mut [f32],
+) {
+    let outputs = first..sizes.out_channels.min(first + width);
+    let to = &mut to[..channels.len() * sizes.taps * width];
+    if outputs.len() < width {
+        to.fill(0.0);
+    }
+    match order {
+        Order::Output => turn(sizes, weight, channels, &outputs, to, width),
+        Order::Input => copy(sizes, weight, channels, &outputs, to, width),
     }
 }
 
@@ -112,22 +131,24 @@ fn turn(
     width: usize,
 ) {
     let depth = channels.len() * sizes.taps;
-    let mut columns = vec![0f32; depth * ROWS];
+    let mut columns = COLUMNS.take();
+    let lines = columns.first(depth * ROWS);
     for few in outputs.clone().step_by(ROWS) {
         let count = ROWS.min(outputs.end - few);
         let from = &weight[(few * sizes.channels + channels.start) * sizes.taps..];
         assert!((count - 1) * sizes.channels * sizes.taps + depth <= from.len());
-        // SAFETY: the rows were checked; `columns` has `depth` lines of `ROWS`.
+        // SAFETY: the rows were checked; there are `depth` lines of `ROWS`.
         unsafe {
             let from = (from.as_ptr(), sizes.channels * sizes.taps);
-            transpose(from, (count, depth), (columns.as_mut_ptr(), ROWS));
+            transpose(from, (count, depth), (lines.as_mut_ptr(), ROWS));
         }
-        for (place, column) in columns.chunks_exact(ROWS).enumerate() {
+        for (place, column) in lines.chunks_exact(ROWS).enumerate() {
             let (c, tap) = (place / sizes.taps, place % sizes.taps);
             let line = (tap * channels.len() + c) * width + few - outputs.start;
             to[line..][..count].copy_from_slice(&column[..count]);
         }
     }
+    COLUMNS.set(columns);
 }
 
 /// A block `[taps, channels, width]` from `[C, O, taps]`.

@@ -153,10 +153,12 @@ unsafe fn tile<V: Vector, const R: usize, const B: usize>(
         let mut sums: [[V; B]; R] = std::array::from_fn(|r| {
             std::array::from_fn(|v| V::load(c.add(c_rows[r] + v * V::LANES)))
         });
-        let starts: [*const f32; R] = std::array::from_fn(|r| operands.a.as_ptr().add(rows[r]));
+        let starts: [*const f32; R] =
+            std::array::from_fn(|r| operands.a.as_ptr().wrapping_add(rows[r]));
         let (a_step, b_step) = (operands.a_step, operands.b_step);
         for &(p, q) in operands.segments {
-            let mut b = operands.b.as_ptr().add(q);
+            // may end beyond the slice where the depth is 0 and after the last line: never followed there
+            let mut b = operands.b.as_ptr().wrapping_add(q);
             let mut at = p;
             for _ in 0..operands.depth {
                 let line: [V; B] = std::array::from_fn(|v| V::load(b.add(v * V::LANES)));
@@ -167,7 +169,6 @@ unsafe fn tile<V: Vector, const R: usize, const B: usize>(
                     }
                 }
                 at += a_step;
-                // may end beyond the slice after the last line: never followed there
                 b = b.wrapping_add(b_step);
             }
         }

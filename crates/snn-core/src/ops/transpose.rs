@@ -14,7 +14,7 @@ type Square = unsafe fn(from: *const f32, from_row: usize, to: *mut f32, to_row:
 ///
 /// # Safety
 /// `from` is valid for reads and `to` for writes at these places, which nobody else touches and which do not overlap.
-pub(super) unsafe fn transpose(
+pub(crate) unsafe fn transpose(
     (from, from_row): (*const f32, usize),
     (rows, columns): (usize, usize),
     (to, to_row): (*mut f32, usize),
@@ -45,8 +45,18 @@ unsafe fn some(
     (rows, columns): (usize, usize),
     (to, to_row): (*mut f32, usize),
 ) {
-    for i in 0..rows.min(SIDE) {
-        for j in 0..columns.min(SIDE) {
+    let (rows, columns) = (rows.min(SIDE), columns.min(SIDE));
+    #[cfg(target_arch = "x86_64")]
+    if columns == x86::QUARTER && rows == SIDE {
+        // planes of four columns are as common as they are narrow
+        for i in [0, x86::QUARTER] {
+            // SAFETY: the caller's promise; all processors of this architecture have the instructions.
+            unsafe { x86::quarter(from.add(i * from_row), from_row, to.add(i), to_row) };
+        }
+        return;
+    }
+    for i in 0..rows {
+        for j in 0..columns {
             // SAFETY: the caller's promise.
             unsafe { *to.add(j * to_row + i) = *from.add(i * from_row + j) };
         }
@@ -71,11 +81,35 @@ unsafe fn portable(from: *const f32, from_row: usize, to: *mut f32, to_row: usiz
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps, _mm256_shuffle_ps,
-        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps,
+        _mm_unpacklo_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps,
+        _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
 
     use super::SIDE;
+
+    /// Side of a quarter of a square.
+    pub(super) const QUARTER: usize = SIDE / 2;
+
+    /// # Safety
+    /// As [`super::Square`], for `QUARTER` rows and columns.
+    pub(super) unsafe fn quarter(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(from.add(i * from_row)));
+            let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
+            let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
+            let columns = [
+                _mm_movelh_ps(ab, cd),
+                _mm_movehl_ps(cd, ab),
+                _mm_movelh_ps(ab_high, cd_high),
+                _mm_movehl_ps(cd_high, ab_high),
+            ];
+            for (j, column) in columns.into_iter().enumerate() {
+                _mm_storeu_ps(to.add(j * to_row), column);
+            }
+        }
+    }
 
     /// # Safety
     /// As [`super::Square`].
@@ -124,7 +158,15 @@ mod tests {
 
     #[test]
     fn rows_become_columns() {
-        for (rows, columns) in [(1, 1), (8, 8), (16, 24), (7, 9), (33, 17)] {
+        for (rows, columns) in [
+            (1, 1),
+            (8, 8),
+            (16, 24),
+            (7, 9),
+            (33, 17),
+            (24, 4),
+            (17, 12),
+        ] {
             let (from_row, to_row) = (columns + 3, rows + 2);
             let from: Vec<f32> = (0..rows * from_row).map(|i| i as f32).collect();
             for square in [best(), portable as Square] {

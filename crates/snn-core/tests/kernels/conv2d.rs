@@ -1,5 +1,5 @@
 use candle_core::{DType, Tensor, Var};
-use snn_core::ops::conv2d::{conv2d, reference};
+use snn_core::ops::conv2d::{backward, conv2d, reference};
 use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient, devices};
 
 use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
@@ -102,6 +102,17 @@ fn cases() -> Vec<Case> {
         w: 4,
         ..SMALL
     });
+    // several blocks of images and of channels, few and many
+    for (n, side) in [(9, 8), (9, 7), (70, 8)] {
+        cases.push(Case {
+            n,
+            c: 70,
+            o: 70,
+            h: side,
+            w: side,
+            ..SMALL
+        });
+    }
     cases.push(Case {
         n: 1,
         c: 130,
@@ -207,6 +218,38 @@ fn gradients_by_winograd_are_as_exact_as_direct_ones() {
 }
 
 #[test]
+fn gradients_without_a_graph() {
+    for device in devices() {
+        for (side, stride) in [(7, 1), (8, 1), (7, 2)] {
+            let case = Case {
+                h: side,
+                w: side,
+                ..SMALL
+            };
+            let [x, w, _] = case.inputs().map(|x| x.to_device(&device).expect("moved"));
+            let [xv, wv] = [&x, &w].map(|t| Var::from_tensor(t).expect("a variable"));
+            let y = conv2d(&xv, &wv, None, stride, 1).expect("forward");
+            let gy = normal(4, y.dims()).to_device(&device).expect("moved");
+            let graph = (&y * &gy).and_then(|loss| loss.sum_all()?.backward());
+            let graph = graph.expect("the graph");
+            let plain = backward(&x, &w, stride, 1, &gy).expect("gradients");
+            for (own, variable) in [(&plain.0, &xv), (&plain.1, &wv)] {
+                let graph = graph.get(variable).expect("a gradient");
+                assert_close(own, graph, SUMS, &format!("{case:?} on {device:?}"));
+            }
+            let views = backward(&scattered(&x), &scattered(&w), stride, 1, &scattered(&gy));
+            let views = views.expect("gradients of views");
+            assert_close(&views.0, &plain.0, Tolerance::Exact, "views");
+            assert_close(&views.1, &plain.1, Tolerance::Exact, "views");
+        }
+    }
+    let [x, w, _] = SMALL.inputs();
+    let refused = backward(&x, &w, 1, 1, &normal(1, &[2, 4, 7, 5]));
+    let message = refused.map(drop).expect_err("another shape").to_string();
+    assert!(message.contains("[2, 4, 7, 5]"), "{message}");
+}
+
+#[test]
 fn takes_views() {
     for device in devices() {
         let [x, w, b] = SMALL.inputs().map(|x| x.to_device(&device).expect("moved"));
@@ -283,7 +326,7 @@ fn threads_do_not_matter() {
     for (stride, n, side) in [(1, 1, 9), (1, 33, 9), (2, 33, 9), (1, 1, 8), (1, 33, 8)] {
         let case = Case {
             n,
-            c: 40,
+            c: 70,
             o: 140,
             h: side,
             w: side,
@@ -327,6 +370,7 @@ fn bad_shapes_are_errors() {
         ("rank", conv2d(&b, &w, None, 1, 1)),
         ("bias", conv2d(&x, &w, Some(&normal(1, &[5])), 1, 1)),
         ("kernel", conv2d(&x, &normal(1, &[4, 3, 9, 9]), None, 1, 0)),
+        ("padding", conv2d(&x, &w, None, 1, usize::MAX)),
     ] {
         let message = result.expect_err(what).to_string();
         assert!(message.contains("conv2d"), "{what}: {message}");

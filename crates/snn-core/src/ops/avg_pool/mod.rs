@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{planes_per_task, takes, values, with_values};
+use super::widest::{self, Task};
 use crate::{Error, Result};
 
 /// `[N, C, H, W]` (or `[T, N, C, H, W]`) to `[N, C, H / k, W / k]`; a stride other than `k` is not offered.
@@ -44,17 +45,45 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
 
 /// Means of squares of side `k` of whole rows of squares, `columns` squares a row; `y` is zero before.
 pub(crate) fn pool(x: &[f32], y: &mut [f32], columns: usize, k: usize) {
-    let share = 1.0 / (k * k) as f32;
-    for (y, rows) in y
-        .chunks_exact_mut(columns)
-        .zip(x.chunks_exact(columns * k * k))
-    {
-        for row in rows.chunks_exact(columns * k) {
-            for (y, x) in y.iter_mut().zip(row.chunks_exact(k)) {
-                *y += x.iter().sum::<f32>();
-            }
+    widest::run(Pool { x, y, columns, k });
+}
+
+struct Pool<'a> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    columns: usize,
+    k: usize,
+}
+
+impl Task for Pool<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        match self.k {
+            // the usual side, known to the inner loop
+            2 => self.rows(2),
+            k => self.rows(k),
         }
-        y.iter_mut().for_each(|y| *y *= share);
+    }
+}
+
+impl Pool<'_> {
+    #[inline(always)]
+    fn rows(self, k: usize) {
+        let (columns, share) = (self.columns, 1.0 / (k * k) as f32);
+        for (y, rows) in self
+            .y
+            .chunks_exact_mut(columns)
+            .zip(self.x.chunks_exact(columns * k * k))
+        {
+            for row in rows.chunks_exact(columns * k) {
+                for (y, x) in y.iter_mut().zip(row.chunks_exact(k)) {
+                    *y += x.iter().sum::<f32>();
+                }
+            }
+            y.iter_mut().for_each(|y| *y *= share);
+        }
     }
 }
 

@@ -11,11 +11,12 @@ use rayon::prelude::*;
 
 use super::blocks::{Block, Positions};
 use super::geometry::Geometry;
-use super::layout::{Strip, channels_last, deinterleave};
+use super::layout::{Strip, Strips, channels_last, deinterleave};
 use super::pieces::{self, Piece};
 use super::winograd;
-use crate::ops::cpu::{Disjoint, Matrix, Unwritten, product, scratch, sum};
-use crate::ops::packed::{Order, Packed, Sizes, channel_blocks};
+use crate::ops::aligned::Aligned;
+use crate::ops::cpu::{Disjoint, Matrix, Unwritten, product, sum};
+use crate::ops::packed::{self, Order, Packed, Sizes, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
 use crate::ops::transpose::transpose;
 
@@ -26,10 +27,11 @@ const PATCHES: usize = 1 << 17;
 
 #[derive(Default)]
 struct Scratch {
-    strip: Vec<f32>,
-    gradient: Vec<f32>,
-    sums: Vec<f32>,
-    patches: Vec<f32>,
+    strip: Aligned,
+    gradient: Aligned,
+    sums: Aligned,
+    patches: Aligned,
+    weight: Aligned,
 }
 
 thread_local! {
@@ -38,7 +40,21 @@ thread_local! {
 
 /// `[N, O, H', W']`
 pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    convolve(g, x, &Packed::new(sizes(g), weight, Order::Output), bias)
+    convolve(g, x, (weight, Order::Output), bias)
+}
+
+/// Gradients of the input and of the weight, side by side: what threads find nothing to do in one of them turn to the
+/// other.
+pub(super) fn backward(
+    g: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    gy: &[f32],
+) -> (Vec<f32>, Vec<f32>) {
+    rayon::join(
+        || backward_data(g, weight, gy),
+        || backward_weight(g, x, gy),
+    )
 }
 
 /// Gradient of the input, `[N, C, H, W]`.
@@ -49,8 +65,7 @@ pub(super) fn backward_data(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32
     if winograd::applies(&transposed) {
         return winograd::convolve(&transposed, gy, weight);
     }
-    let packed = Packed::new(sizes(&transposed), weight, Order::Input);
-    convolve(&transposed, gy, &packed, None)
+    convolve(&transposed, gy, (weight, Order::Input), None)
 }
 
 fn sizes(g: &Geometry) -> Sizes {
@@ -61,58 +76,82 @@ fn sizes(g: &Geometry) -> Sizes {
     }
 }
 
-fn convolve(g: &Geometry, x: &[f32], packed: &Packed, bias: Option<&[f32]>) -> Vec<f32> {
+fn convolve(
+    g: &Geometry,
+    x: &[f32],
+    (weight, order): (&[f32], Order),
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let (instructions, sizes) = (Instructions::best(), sizes(g));
     let mut y = Unwritten::new(g.images * g.out_channels * g.out_plane());
-    let blocks = Block::all(g, 1);
-    let groups = packed.groups();
-    let split = if blocks.len() < TASKS {
-        groups.len()
-    } else {
-        1
-    };
     let out = y.places();
+    let blocks = Block::all(g, 1);
+    let groups = instructions.groups(g.out_channels);
+    // of few blocks the groups of output channels are tasks of their own, which share the strips
+    let few = blocks.len() < TASKS;
+    let split = if few { groups.len() } else { 1 };
+    // weights that one task alone needs are packed by that task
+    let alone = blocks.len() == 1;
+    let (strips, packed) = rayon::join(
+        || few.then(|| Strips::new(g, x, &blocks)),
+        || (!alone).then(|| Packed::new(sizes, weight, order)),
+    );
     (0..blocks.len() * split).into_par_iter().for_each(|task| {
         let (part, block) = (task % split, &blocks[task / split]);
         let positions = block.positions(g);
         BUFFERS.with_borrow_mut(|buffers| {
             let strip = Strip::new(g, block.images.len(), block.rows.clone());
-            let values = scratch(&mut buffers.strip, strip.len(g.channels));
-            for channels in channel_blocks(g.channels) {
-                let to = &mut values[strip.len(channels.start)..][..strip.len(channels.len())];
-                strip.fill(g, x, block.images.clone(), channels, to);
-            }
+            let values = match &strips {
+                Some(strips) => strips.of(task / split),
+                None => {
+                    let values = buffers.strip.first(strip.len(g.channels));
+                    for channels in channel_blocks(g.channels) {
+                        let to = &mut values[strip.len(channels.start)..];
+                        strip.fill(g, x, block.images.clone(), channels, to);
+                    }
+                    &*values
+                }
+            };
             let cells = strip.cells(g);
             let groups_of_positions = Positions::of(g, block);
-            for (first, width) in groups.iter().skip(part).step_by(split).cloned() {
-                let sums = scratch(&mut buffers.sums, (positions + 1) * width);
-                packed.start(bias, first, sums, width);
+            let (mut rows, mut targets, mut segments) = (Vec::new(), Vec::new(), Vec::new());
+            for group in groups.iter().skip(part).step_by(split).copied() {
+                let (first, width) = group;
+                let sums = buffers.sums.first((positions + 1) * width);
+                packed::start(bias, first, sums, width);
                 for channels in channel_blocks(g.channels) {
                     let count = channels.len();
+                    let b = match &packed {
+                        Some(packed) => packed.block(first, width, &channels),
+                        None => {
+                            let b = buffers.weight.first(count * sizes.taps * width);
+                            packed::pack(sizes, weight, order, &channels, group, b);
+                            b
+                        }
+                    };
                     for Positions { down, across, at } in &groups_of_positions {
-                        let rows: Vec<usize> = at.iter().map(|&p| cells[p] * count).collect();
-                        let targets: Vec<usize> = at.iter().map(|&p| p * width).collect();
-                        let segments: Vec<(usize, usize)> = down
-                            .clone()
-                            .map(|a| {
-                                let tap = a * g.kernel + across.start;
-                                let cell = strip.row(a) + across.start;
-                                (cell * count, tap * count * width)
-                            })
-                            .collect();
+                        rows.clear();
+                        rows.extend(at.iter().map(|&p| cells[p] * count));
+                        targets.clear();
+                        targets.extend(at.iter().map(|&p| p * width));
+                        segments.clear();
+                        segments.extend(down.clone().map(|a| {
+                            let tap = a * g.kernel + across.start;
+                            let cell = strip.row(a) + across.start;
+                            (cell * count, tap * count * width)
+                        }));
                         let operands = Operands {
                             segments: &segments,
                             depth: across.len() * count,
                             a: &values[strip.len(channels.start)..][..strip.len(count)],
                             a_step: 1,
-                            b: packed.block(first, width, &channels),
+                            b,
                             b_step: width,
                         };
                         let (to, spare) = (sums.as_mut_ptr(), positions * width);
                         // SAFETY: `sums` has a line for each position and a spare one, and is this thread's.
                         unsafe {
-                            packed
-                                .instructions
-                                .run(&operands, &rows, to, &targets, spare, width);
+                            instructions.run(&operands, &rows, to, &targets, spare, width);
                         }
                     }
                 }
@@ -143,7 +182,7 @@ fn scattered(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32> {
         let channels = first..(first + group).min(g.channels);
         let size = channels.len() * g.taps();
         BUFFERS.with_borrow_mut(|buffers| {
-            let patches = scratch(&mut buffers.patches, size * g.out_plane());
+            let patches = buffers.patches.first(size * g.out_plane());
             let a = Matrix {
                 values: &weight[first * g.taps()..],
                 row: 1,
@@ -235,9 +274,9 @@ fn add_products(
     let spare = sums.len() - line;
     BUFFERS.with_borrow_mut(|buffers| {
         let strip = Strip::new(g, block.images.len(), block.rows.clone());
-        let values = scratch(&mut buffers.strip, strip.len(count));
+        let values = buffers.strip.first(strip.len(count));
         strip.fill(g, x, block.images.clone(), piece.channels.clone(), values);
-        let gradient = scratch(&mut buffers.gradient, block.positions(g) * line);
+        let gradient = buffers.gradient.first(block.positions(g) * line);
         channels_last(g, gy, block, piece.outputs.clone(), line, gradient);
         let rows: Vec<usize> = (0..count).collect();
         for (first, width) in instructions.groups(line) {

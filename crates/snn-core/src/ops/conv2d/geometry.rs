@@ -30,24 +30,21 @@ impl Geometry {
             return None;
         };
         let sizes = [channels, height, width, out_channels, kernel, stride];
-        if leading.is_empty()
-            || channels != wc
-            || kernel != k2
-            || sizes.contains(&0)
-            || height + 2 * padding < kernel
-            || width + 2 * padding < kernel
-        {
+        if leading.is_empty() || channels != wc || kernel != k2 || sizes.contains(&0) {
             return None;
         }
-        let side = |n: usize| (n + 2 * padding - kernel) / stride + 1;
+        let side = |n: usize| {
+            let padded = n.checked_add(padding.checked_mul(2)?)?;
+            Some(padded.checked_sub(kernel)? / stride + 1)
+        };
         Some(Self {
             images: leading.iter().product(),
             channels,
             height,
             width,
             out_channels,
-            out_height: side(height),
-            out_width: side(width),
+            out_height: side(height)?,
+            out_width: side(width)?,
             kernel,
             stride,
             padding,

@@ -1,9 +1,15 @@
 //! Channels last: how images lie in memory while a convolution works on them.
 
+use std::cell::Cell;
 use std::ops::Range;
+
+use rayon::prelude::*;
 
 use super::blocks::Block;
 use super::geometry::Geometry;
+use crate::ops::aligned::{Aligned, Lent};
+use crate::ops::cpu::Disjoint;
+use crate::ops::packed::channel_blocks;
 use crate::ops::transpose::transpose;
 
 /// `to[i * line + c] = from[c * pitch + i]` for c below `count` and as many i as `to` has lines.
@@ -105,7 +111,7 @@ impl Strip {
             .collect()
     }
 
-    /// Copies the block `channels` of the images from `x` `[N, C, H, W]`.
+    /// Copies the block `channels` of the images from `x` `[N, C, H, W]` to the start of `to`.
     pub(super) fn fill(
         &self,
         g: &Geometry,
@@ -116,6 +122,7 @@ impl Strip {
     ) {
         let count = channels.len();
         let (left, inside) = (g.padding * count, g.width * count);
+        let to = &mut to[..self.len(count)];
         for (i, row) in to.chunks_exact_mut(self.width * count).enumerate() {
             let (image, y) = (images.start + i / self.height, i % self.height);
             match usize::try_from(self.top + y as isize) {
@@ -129,5 +136,47 @@ impl Strip {
                 _ => row.fill(0.0),
             }
         }
+    }
+}
+
+thread_local! {
+    /// Room for strips, taken while in use.
+    static STRIPS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
+}
+
+/// The strips of all blocks.
+pub(super) struct Strips {
+    values: Lent,
+    /// Numbers from one strip to the next.
+    pitch: usize,
+}
+
+impl Strips {
+    pub(super) fn new(g: &Geometry, x: &[f32], blocks: &[Block]) -> Self {
+        let strip = |block: &Block| Strip::new(g, block.images.len(), block.rows.clone());
+        let channels: Vec<Range<usize>> = channel_blocks(g.channels).collect();
+        let pitch = blocks
+            .iter()
+            .map(|block| strip(block).len(g.channels))
+            .max();
+        let pitch = pitch.unwrap_or(0);
+        let mut values = Lent::new(&STRIPS, pitch * blocks.len());
+        let places = Disjoint::new(values.values());
+        (0..blocks.len() * channels.len())
+            .into_par_iter()
+            .for_each(|task| {
+                let (i, channels) = (task / channels.len(), &channels[task % channels.len()]);
+                let (block, strip) = (&blocks[i], strip(&blocks[i]));
+                let start = i * pitch + strip.len(channels.start);
+                // SAFETY: these channels of this strip are this task's alone.
+                let to = unsafe { places.slice(start, strip.len(channels.len())) };
+                strip.fill(g, x, block.images.clone(), channels.clone(), to);
+            });
+        Self { values, pitch }
+    }
+
+    /// The strip of a block, one block of channels after another.
+    pub(super) fn of(&self, block: usize) -> &[f32] {
+        &self.values[block * self.pitch..][..self.pitch]
     }
 }

@@ -12,7 +12,7 @@ pub(crate) mod slices;
 mod transform;
 mod winograd;
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor, Var};
 
 use self::geometry::Geometry;
 use super::cpu::{View, values, with_values};
@@ -37,16 +37,7 @@ pub fn conv2d(
     stride: usize,
     padding: usize,
 ) -> Result<Tensor> {
-    let geometry = Geometry::new(x.dims(), weight.dims(), stride, padding).ok_or_else(|| {
-        Error::argument(
-            "conv2d",
-            format!(
-                "input {:?} and weight {:?} do not fit (stride {stride}, padding {padding})",
-                x.dims(),
-                weight.dims()
-            ),
-        )
-    })?;
+    let geometry = geometry(x, weight, stride, padding)?;
     if let Some(bias) = bias
         && bias.dims() != [geometry.out_channels]
     {
@@ -70,6 +61,71 @@ pub fn conv2d(
             .apply_op2(&weight.contiguous()?, Conv2d(geometry))?),
         bias => reference::conv2d(x, weight, bias, stride, padding),
     }
+}
+
+/// Gradients of a [`conv2d`]'s `x` and `weight`, from the gradient `gy` `[N, O, H', W']` (with the leading axes of `x`) of
+/// its result: what the graph gives, without one. That of the bias is the sum of `gy` over all but the channels.
+///
+/// # Errors
+/// Those of [`conv2d`]; a `gy` of another shape than the result's.
+pub fn backward(
+    x: &Tensor,
+    weight: &Tensor,
+    stride: usize,
+    padding: usize,
+    gy: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    let geometry = geometry(x, weight, stride, padding)?;
+    let shape = geometry.out_shape(x.dims());
+    if gy.dims() != shape {
+        return Err(Error::argument(
+            "gy",
+            format!("needs {shape:?} like the result, got {:?}", gy.dims()),
+        ));
+    }
+    if super::cpu::takes(&[x, weight, gy]) {
+        return Ok(gradients(&geometry, x, weight, gy)?);
+    }
+    let (x, weight) = (Var::from_tensor(x)?, Var::from_tensor(weight)?);
+    let y = conv2d(&x, &weight, None, stride, padding)?;
+    let mut gradients = (y * gy.detach())?.sum_all()?.backward()?;
+    let mut of = |variable: &Var| match gradients.remove(variable) {
+        Some(gradient) => Ok(gradient),
+        None => variable.zeros_like(),
+    };
+    Ok((of(&x)?, of(&weight)?))
+}
+
+/// The sizes, if they fit.
+fn geometry(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Geometry> {
+    Geometry::new(x.dims(), weight.dims(), stride, padding).ok_or_else(|| {
+        Error::argument(
+            "conv2d",
+            format!(
+                "input {:?} and weight {:?} do not fit (stride {stride}, padding {padding})",
+                x.dims(),
+                weight.dims()
+            ),
+        )
+    })
+}
+
+/// Gradients of x and weight on the CPU.
+fn gradients(
+    g: &Geometry,
+    x: &Tensor,
+    weight: &Tensor,
+    gy: &Tensor,
+) -> candle_core::Result<(Tensor, Tensor)> {
+    let (gx, gw) = with_values(gy, |gy| {
+        with_values(x, |x| {
+            with_values(weight, |weight| cpu::backward(g, x, weight, gy))
+        })
+    })???;
+    Ok((
+        Tensor::from_vec(gx, x.shape(), x.device())?,
+        Tensor::from_vec(gw, weight.shape(), weight.device())?,
+    ))
 }
 
 /// Whether there is a kernel for these tensors.
@@ -114,6 +170,10 @@ impl Conv2d {
         #[cfg(feature = "cudnn")]
         if gy.device().is_cuda() {
             return cuda::backward(&self.0, x, weight, &gy);
+        }
+        if x.track_op() && weight.track_op() {
+            let (gx, gw) = gradients(&self.0, x, weight, &gy)?;
+            return Ok((Some(gx), Some(gw)));
         }
         let gx = if x.track_op() {
             let gx = with_values(&gy, |gy| {

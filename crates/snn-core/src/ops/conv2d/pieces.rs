@@ -7,7 +7,8 @@ use rayon::prelude::*;
 
 use super::blocks::Block;
 use super::geometry::Geometry;
-use crate::ops::cpu::{Disjoint, Unwritten, scratch};
+use crate::ops::aligned::{Aligned, Lent};
+use crate::ops::cpu::{Disjoint, Unwritten};
 use crate::ops::packed::channel_blocks;
 use crate::ops::tile::Instructions;
 
@@ -15,8 +16,8 @@ use crate::ops::tile::Instructions;
 const TASKS: usize = 16;
 
 thread_local! {
-    /// Taken while in use: a thread may do other tasks in between.
-    static SUMS: Cell<Vec<f32>> = const { Cell::new(Vec::new()) };
+    /// Lent while in use: a thread may do other tasks in between.
+    static SUMS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
 }
 
 /// Some input and some output channels.
@@ -59,16 +60,14 @@ pub(super) fn weight_gradient(
     };
     if parts == 1 {
         pieces.par_iter().for_each(|piece| {
-            let mut kept = SUMS.take();
-            let sums = scratch(&mut kept, size(piece));
-            sum(piece, 0, sums);
-            gather(piece, &[sums], out);
-            SUMS.set(kept);
+            let mut sums = Lent::new(&SUMS, size(piece));
+            sum(piece, 0, sums.values());
+            gather(piece, &[&sums], out);
         });
     } else {
-        let mut kept = SUMS.take();
-        let all = scratch(&mut kept, parts * pieces.len() * region);
-        all.par_chunks_exact_mut(region)
+        let mut all = Lent::new(&SUMS, parts * pieces.len() * region);
+        all.values()
+            .par_chunks_exact_mut(region)
             .enumerate()
             .for_each(|(task, sums)| {
                 let piece = &pieces[task / parts];
@@ -81,7 +80,6 @@ pub(super) fn weight_gradient(
                 let parts: Vec<&[f32]> = sums.chunks_exact(region).collect();
                 gather(piece, &parts, out);
             });
-        SUMS.set(kept);
     }
     // SAFETY: every piece wrote its weights.
     unsafe { gw.written() }

@@ -40,8 +40,8 @@ pub(super) struct Transforms {
     pub(super) input: Spread,
     /// `A gy A'` of a 2x2 square.
     pub(super) gradient: Spread,
-    /// `G w G'` of a 3x3 square.
-    pub(super) weight: Spread,
+    /// `G w G'` of a 3x3 square turned by half a turn.
+    pub(super) turned_weight: Spread,
     /// `A' m A`, a 2x2 square.
     pub(super) output: Gather,
     /// `G' m G`, a 3x3 square.
@@ -97,10 +97,10 @@ impl Axis<2, 4> for Gradient {
     }
 }
 
-struct Weight;
-impl Axis<3, 4> for Weight {
+struct TurnedWeight;
+impl Axis<3, 4> for TurnedWeight {
     #[inline(always)]
-    unsafe fn apply<V: Vector>([a, b, c]: [V; 3]) -> [V; 4] {
+    unsafe fn apply<V: Vector>([c, b, a]: [V; 3]) -> [V; 4] {
         // SAFETY: the caller's promise.
         unsafe {
             let half = V::splat(0.5);
@@ -251,7 +251,7 @@ macro_rules! transforms {
                 lanes: <$vector as Vector>::LANES,
                 input: spread::<Input, 4>,
                 gradient: spread::<Gradient, 2>,
-                weight: spread::<Weight, 3>,
+                turned_weight: spread::<TurnedWeight, 3>,
                 output: gather::<Output, 2>,
                 weight_gradient: gather::<WeightGradient, 3>,
             }
@@ -261,7 +261,7 @@ macro_rules! transforms {
 
 mod portable {
     use super::WeightGradient;
-    use super::{Axis, Four, Gradient, Input, Output, Square, Transforms, Vector, Weight};
+    use super::{Axis, Four, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector};
 
     transforms!(PORTABLE, Four);
 }
@@ -270,7 +270,7 @@ use portable::PORTABLE;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{
-        Axis, Gradient, Input, Output, Square, Transforms, Vector, Weight, WeightGradient,
+        Axis, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector, WeightGradient,
     };
     use crate::ops::simd::x86::{Eight, Sixteen};
 
@@ -301,6 +301,7 @@ mod tests {
                 numbers(2, 9 * channels),
                 numbers(3, 4 * channels),
             );
+            let turned: Vec<f32> = w.chunks(channels).rev().flatten().copied().collect();
             let spread = |f: Spread, from: &[f32], side| {
                 let mut to = vec![0f32; 16 * channels];
                 // SAFETY: `from` is a square of lines, `to` has a line for each frequency.
@@ -332,7 +333,7 @@ mod tests {
             };
             let (fd, fw, fg) = (
                 spread(transforms.input, &d, 4),
-                spread(transforms.weight, &w, 3),
+                spread(transforms.turned_weight, &turned, 3),
                 spread(transforms.gradient, &gy, 2),
             );
             let y = gather(transforms.output, &fd, &fw, 2);

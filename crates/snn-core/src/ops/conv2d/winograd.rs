@@ -4,8 +4,9 @@
 //! Its rounding differs from that of the direct sum by a small factor (a test holds both against f64). So it computes
 //! gradients alone: the forward pass adds in the one order that the event-driven engine shares.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ops::Range;
+use std::thread::LocalKey;
 
 use rayon::prelude::*;
 
@@ -14,7 +15,9 @@ use super::geometry::Geometry;
 use super::layout::{Strip, channels_last, deinterleave};
 use super::pieces::{self, Piece};
 use super::transform::{FREQUENCIES, Square, Transforms};
-use crate::ops::cpu::{Disjoint, Unwritten, scratch};
+use crate::ops::aligned::{Aligned, LINE, Lent};
+use crate::ops::cpu::{Disjoint, Unwritten};
+use crate::ops::packed::channel_blocks;
 use crate::ops::tile::{Instructions, Operands};
 use crate::ops::transpose::transpose;
 
@@ -25,13 +28,13 @@ const TAPS: usize = 9;
 
 #[derive(Default)]
 struct Scratch {
-    strip: Vec<f32>,
-    gradient: Vec<f32>,
-    spread: Vec<f32>,
-    weight: Vec<f32>,
-    spread_gradient: Vec<f32>,
-    products: Vec<f32>,
-    sums: Vec<f32>,
+    strip: Aligned,
+    gradient: Aligned,
+    spread: Aligned,
+    weight: Aligned,
+    spread_gradient: Aligned,
+    products: Aligned,
+    sums: Aligned,
 }
 
 thread_local! {
@@ -56,31 +59,83 @@ fn tiles(g: &Geometry, block: &Block) -> Vec<usize> {
         .collect()
 }
 
-/// `B' d B` of each tile, `[16, tiles, channels]` with lines filled up to whole vectors.
+/// Numbers from one frequency's to the next one's, where each has `count`: a cache line more, since lines at distances of
+/// a power of two push one another out of the first-level cache.
+fn pitch(count: usize) -> usize {
+    count + LINE
+}
+
+/// So many channels, filled up to whole vectors.
+fn padded(channels: usize) -> usize {
+    channels.next_multiple_of(Transforms::best().lanes)
+}
+
+/// Numbers of `each` times some channels at every frequency, one block of channels after another.
+fn size(channels: usize, each: usize) -> usize {
+    channel_blocks(channels)
+        .map(|block| FREQUENCIES * pitch(padded(block.len()) * each))
+        .sum()
+}
+
+/// Transforms that tasks share, a region for each block or group, one block of channels after another.
+struct Shared {
+    values: Lent,
+    region: usize,
+}
+
+impl Shared {
+    /// `make` writes some channels of a region; `each` is how many numbers it has of a channel at a frequency.
+    fn new(
+        from: &'static LocalKey<Cell<Aligned>>,
+        channels: usize,
+        each: &[usize],
+        make: impl Fn(usize, Range<usize>, &mut [f32]) + Sync,
+    ) -> Self {
+        let region = size(channels, each.iter().copied().max().unwrap_or(0));
+        let mut values = Lent::new(from, region * each.len());
+        let places = Disjoint::new(values.values());
+        let blocks: Vec<Range<usize>> = channel_blocks(channels).collect();
+        let tasks = (0..each.len() * blocks.len()).into_par_iter();
+        tasks.for_each(|task| {
+            let (i, channels) = (task / blocks.len(), &blocks[task % blocks.len()]);
+            let (start, end) = (size(channels.start, each[i]), size(channels.end, each[i]));
+            // SAFETY: these channels of this region are this task's alone.
+            let to = unsafe { places.slice(i * region + start, end - start) };
+            make(i, channels.clone(), to);
+        });
+        Self { values, region }
+    }
+
+    fn of(&self, i: usize) -> &[f32] {
+        &self.values[i * self.region..][..self.region]
+    }
+}
+
+thread_local! {
+    static INPUTS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
+    static WEIGHTS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
+}
+
+/// `B' d B` of each tile of a block, `[16, tiles, channels]` with lines filled up to whole vectors.
 fn spread_input(
     g: &Geometry,
     x: &[f32],
     block: &Block,
     channels: Range<usize>,
-    (strip_buffer, to): (&mut Vec<f32>, &mut Vec<f32>),
+    strip_buffer: &mut Aligned,
+    to: &mut [f32],
 ) {
     let transforms = Transforms::best();
     let count = channels.len();
-    let line = count.next_multiple_of(transforms.lanes);
+    let line = padded(count);
     let strip = Strip::new(g, block.images.len(), block.rows.clone());
     // the last vector of the last cell ends beyond it
-    let values = scratch(strip_buffer, strip.len(count) + transforms.lanes);
-    strip.fill(
-        g,
-        x,
-        block.images.clone(),
-        channels,
-        &mut values[..strip.len(count)],
-    );
+    let values = strip_buffer.first(strip.len(count) + transforms.lanes);
+    strip.fill(g, x, block.images.clone(), channels, values);
     let corners = strip.output_rows(g).step_by(2);
     let cells = corners.flat_map(|row| (0..g.out_width).step_by(2).map(move |j| row + j));
     let tiles = block.positions(g) / 4;
-    let to = scratch(to, FREQUENCIES * tiles * line);
+    assert!(to.len() >= FREQUENCIES * pitch(tiles * line));
     let square = Square {
         row: strip.row(1) * count,
         column: count,
@@ -92,7 +147,7 @@ fn spread_input(
                 values[cell * count..].as_ptr(),
                 to[tile * line..].as_mut_ptr(),
             );
-            (transforms.input)(from, square, to, tiles * line, count);
+            (transforms.input)(from, square, to, pitch(tiles * line), count);
         }
     }
 }
@@ -102,26 +157,31 @@ pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     let (instructions, transforms) = (Instructions::best(), Transforms::best());
     let blocks = Block::all(g, 2);
     let groups = instructions.groups(g.out_channels);
-    let size = |width: usize| FREQUENCIES * g.channels * width;
-    // with few blocks each group is a task that makes its own weights; with many they share them
-    let split = if blocks.len() < TASKS {
-        groups.len()
-    } else {
-        1
-    };
-    let mut shared = vec![
-        0f32;
-        if split == 1 {
-            size(instructions.padded(g.out_channels))
-        } else {
-            0
-        }
-    ];
-    shared
-        .par_chunks_mut(size(instructions.width()))
-        .zip(&groups)
-        .for_each(|(to, &(first, width))| spread_weight(g, weight, first, width, to));
-    let line = g.channels.next_multiple_of(transforms.lanes);
+    let tiles_of_blocks: Vec<usize> = blocks.iter().map(|block| block.positions(g) / 4).collect();
+    let widths: Vec<usize> = groups.iter().map(|group| group.1).collect();
+    // of few blocks the groups of output channels are tasks of their own, which share the inputs
+    let few = blocks.len() < TASKS;
+    let split = if few { groups.len() } else { 1 };
+    // weights that one task alone needs are made by that task
+    let alone = blocks.len() == 1;
+    let (inputs, weights) = rayon::join(
+        || {
+            few.then(|| {
+                Shared::new(&INPUTS, g.channels, &tiles_of_blocks, |i, channels, to| {
+                    BUFFERS.with_borrow_mut(|buffers| {
+                        spread_input(g, x, &blocks[i], channels, &mut buffers.strip, to);
+                    });
+                })
+            })
+        },
+        || {
+            (!alone).then(|| {
+                Shared::new(&WEIGHTS, g.channels, &widths, |i, channels, to| {
+                    spread_weight(g, weight, channels, groups[i], to);
+                })
+            })
+        },
+    );
     let mut y = Unwritten::new(g.images * g.out_channels * g.out_plane());
     let out = y.places();
     (0..blocks.len() * split).into_par_iter().for_each(|task| {
@@ -129,38 +189,56 @@ pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
         let corners = tiles(g, block);
         let count = corners.len();
         BUFFERS.with_borrow_mut(|buffers| {
-            let input = (&mut buffers.strip, &mut buffers.spread);
-            spread_input(g, x, block, 0..g.channels, input);
-            let rows: Vec<usize> = (0..count).map(|tile| tile * line).collect();
-            for (first, width) in groups.iter().skip(part).step_by(split).cloned() {
-                let weight: &[f32] = if split == 1 {
-                    &shared[size(first)..][..size(width)]
-                } else {
-                    let own = scratch(&mut buffers.weight, size(width));
-                    spread_weight(g, weight, first, width, own);
+            let input: &[f32] = match &inputs {
+                Some(inputs) => inputs.of(task / split),
+                None => {
+                    let own = buffers.spread.first(size(g.channels, count));
+                    for channels in channel_blocks(g.channels) {
+                        let to = &mut own[size(channels.start, count)..];
+                        spread_input(g, x, block, channels, &mut buffers.strip, to);
+                    }
                     own
-                };
-                let lines = count * width;
-                let products = scratch(&mut buffers.products, FREQUENCIES * lines + width);
-                products.fill(0.0);
+                }
+            };
+            for i in (part..groups.len()).step_by(split) {
+                let (first, width) = groups[i];
+                let lines = pitch(count * width);
+                let products = buffers.products.first(FREQUENCIES * lines + width);
                 let targets: Vec<usize> = (0..count).map(|tile| tile * width).collect();
-                for f in 0..FREQUENCIES {
-                    let operands = Operands {
-                        segments: &[(0, 0)],
-                        depth: g.channels,
-                        a: &buffers.spread[f * count * line..][..count * line],
-                        a_step: 1,
-                        b: &weight[f * g.channels * width..][..g.channels * width],
-                        b_step: width,
+                for channels in channel_blocks(g.channels) {
+                    let (depth, line) = (channels.len(), padded(channels.len()));
+                    let weight = match &weights {
+                        Some(weights) => &weights.of(i)[size(channels.start, width)..],
+                        None => {
+                            let len = FREQUENCIES * pitch(line * width);
+                            let own = buffers.weight.first(len);
+                            spread_weight(g, weight, channels.clone(), groups[i], own);
+                            own
+                        }
                     };
-                    // SAFETY: `products` has a line for each frequency and tile and a spare one, and is this thread's.
-                    unsafe {
-                        let to = products[f * lines..].as_mut_ptr();
-                        let spare = (FREQUENCIES - f) * lines;
-                        instructions.run(&operands, &rows, to, &targets, spare, width);
+                    let input = &input[size(channels.start, count)..];
+                    let rows: Vec<usize> = (0..count).map(|tile| tile * line).collect();
+                    for f in 0..FREQUENCIES {
+                        if channels.start == 0 {
+                            products[f * lines..][..count * width].fill(0.0);
+                        }
+                        let operands = Operands {
+                            segments: &[(0, 0)],
+                            depth,
+                            a: &input[f * pitch(count * line)..][..count * line],
+                            a_step: 1,
+                            b: &weight[f * pitch(line * width)..][..depth * width],
+                            b_step: width,
+                        };
+                        // SAFETY: `products` has a line for each frequency and tile and a spare one, and is this thread's.
+                        unsafe {
+                            let to = products[f * lines..].as_mut_ptr();
+                            let spare = (FREQUENCIES - f) * lines;
+                            instructions.run(&operands, &rows, to, &targets, spare, width);
+                        }
                     }
                 }
-                let sums = scratch(&mut buffers.sums, block.positions(g) * width);
+                let sums = buffers.sums.first(block.positions(g) * width);
                 let square = Square {
                     row: g.out_width * width,
                     column: width,
@@ -188,28 +266,35 @@ pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     unsafe { y.written() }
 }
 
-/// `G w G'` for `width` output channels from `first` on, `[16, C, width]`.
-fn spread_weight(g: &Geometry, weight: &[f32], first: usize, width: usize, to: &mut [f32]) {
+/// `G w G'` of the turned weights between some channels and `width` output channels from `first` on,
+/// `[16, channels, width]`.
+fn spread_weight(
+    g: &Geometry,
+    weight: &[f32],
+    channels: Range<usize>,
+    (first, width): (usize, usize),
+    to: &mut [f32],
+) {
     let transforms = Transforms::best();
     let lanes = transforms.lanes;
     let square = Square {
         row: 3 * lanes,
         column: lanes,
     };
+    let frequency = pitch(padded(channels.len()) * width);
+    assert!(to.len() >= FREQUENCIES * frequency);
     let mut kernels = vec![0f32; TAPS * lanes];
-    for c in 0..g.channels {
+    for (c, channel) in channels.enumerate() {
         for o in (0..width).step_by(lanes) {
             let count = lanes.min(g.out_channels.saturating_sub(first + o));
-            let from = &weight[(c * g.out_channels + first + o) * TAPS..][..count * TAPS];
-            for (lane, kernel) in from.chunks_exact(TAPS).enumerate() {
-                for (tap, value) in kernel.iter().rev().enumerate() {
-                    kernels[tap * lanes + lane] = *value;
-                }
-            }
-            // SAFETY: `kernels` are 3x3 vectors; each frequency has a line of `width` for each channel.
+            let from = &weight[(channel * g.out_channels + first + o) * TAPS..][..count * TAPS];
+            // SAFETY: `from` has `count` kernels; `kernels` are 3x3 vectors; each frequency has a line of `width` for each
+            // channel.
             unsafe {
+                let from = (from.as_ptr(), TAPS);
+                transpose(from, (count, TAPS), (kernels.as_mut_ptr(), lanes));
                 let to = to[c * width + o..].as_mut_ptr();
-                (transforms.weight)(kernels.as_ptr(), square, to, g.channels * width, lanes);
+                (transforms.turned_weight)(kernels.as_ptr(), square, to, frequency, lanes);
             }
         }
     }
@@ -236,16 +321,23 @@ fn add_products(
 ) {
     let (instructions, transforms) = (Instructions::best(), Transforms::best());
     let (count, line) = (piece.channels.len(), piece.line);
-    let step = count.next_multiple_of(transforms.lanes);
+    let step = padded(count);
     let spare = sums.len() - line;
     let corners = tiles(g, block);
+    let (of_input, of_gradient) = (pitch(corners.len() * step), pitch(corners.len() * line));
     BUFFERS.with_borrow_mut(|buffers| {
-        let input = (&mut buffers.strip, &mut buffers.spread);
-        spread_input(g, x, block, piece.channels.clone(), input);
-        let gradient = scratch(&mut buffers.gradient, block.positions(g) * line);
+        let input = buffers.spread.first(FREQUENCIES * of_input);
+        spread_input(
+            g,
+            x,
+            block,
+            piece.channels.clone(),
+            &mut buffers.strip,
+            input,
+        );
+        let gradient = buffers.gradient.first(block.positions(g) * line);
         channels_last(g, gy, block, piece.outputs.clone(), line, gradient);
-        let size = corners.len() * line;
-        let spread = scratch(&mut buffers.spread_gradient, FREQUENCIES * size);
+        let spread = buffers.spread_gradient.first(FREQUENCIES * of_gradient);
         let square = Square {
             row: g.out_width * line,
             column: line,
@@ -255,7 +347,7 @@ fn add_products(
             unsafe {
                 let from = gradient[corner * line..].as_ptr();
                 let to = spread[tile * line..].as_mut_ptr();
-                (transforms.gradient)(from, square, to, size, line);
+                (transforms.gradient)(from, square, to, of_gradient, line);
             }
         }
         let rows: Vec<usize> = (0..count).collect();
@@ -264,9 +356,9 @@ fn add_products(
                 let operands = Operands {
                     segments: &[(0, 0)],
                     depth: corners.len(),
-                    a: &buffers.spread[f * corners.len() * step..][..corners.len() * step],
+                    a: &input[f * of_input..][..corners.len() * step],
                     a_step: step,
-                    b: &spread[f * size + first..(f + 1) * size],
+                    b: &spread[f * of_gradient + first..][..corners.len() * line - first],
                     b_step: line,
                 };
                 let targets: Vec<usize> =

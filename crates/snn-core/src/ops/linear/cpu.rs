@@ -66,7 +66,7 @@ fn rows_times(rows: usize, x: &[f32], packed: &Packed, bias: Option<&[f32]>) -> 
         let targets: Vec<usize> = (0..count).map(|r| r * width).collect();
         BUFFERS.with_borrow_mut(|buffers| {
             let sums = scratch(&mut buffers.sums, (count + 1) * width);
-            packed.start(bias, first, sums, width);
+            packed::start(bias, first, sums, width);
             let blocks: Vec<_> = channel_blocks(inputs).collect();
             for blocks in blocks.chunks(BLOCKS) {
                 let channels = blocks[0].start..blocks[blocks.len() - 1].end;

@@ -6,14 +6,17 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use crate::neuron::{Firing, NeuronSettings, Reset};
+use crate::ops::aligned::Aligned;
 use crate::ops::bits::{Bits, WORD, pack};
-use crate::ops::cpu::{Disjoint, scratch};
-use crate::ops::memory::zeros;
+use crate::ops::cpu::{Disjoint, Unwritten};
+use crate::ops::memory::{Sink, prefetch};
 use crate::ops::widest::{self, Task};
 use crate::surrogate::Surrogate;
 
 /// Neurons per task of the forward pass: whole words of bits.
 const BLOCK: usize = 32 * WORD;
+/// Neurons of which a step is done at once, while the numbers of their next one are asked for.
+const FEW: usize = WORD;
 /// Membranes that a task of the backward pass keeps: half a megabyte, so that they stay in the second-level cache.
 const KEPT: usize = 1 << 17;
 
@@ -88,18 +91,54 @@ impl<'a> Currents<'a> {
             Self::Held(currents) => &currents[first..][..len],
         }
     }
+
+    /// Those of the step after `t`, if they are others.
+    #[inline(always)]
+    fn after(self, t: usize, steps: usize, neurons: usize, first: usize, len: usize) -> &'a [f32] {
+        match self {
+            Self::Steps(_) if t + 1 < steps => self.at(t + 1, neurons, first, len),
+            _ => &[],
+        }
+    }
 }
 
 #[derive(Default)]
 struct Scratch {
-    thresholds: Vec<f32>,
+    thresholds: Aligned,
     /// One over the thresholds.
-    inverses: Vec<f32>,
-    membranes: Vec<f32>,
+    inverses: Aligned,
+    membranes: Aligned,
+    own: Aligned,
 }
 
 thread_local! {
     static BUFFERS: RefCell<Scratch> = RefCell::new(Scratch::default());
+}
+
+/// Room for `len` numbers, filled up to a whole few, on whole cache lines.
+fn room(buffer: &mut Aligned, len: usize) -> &mut [[f32; FEW]] {
+    let room = buffer.first(len.next_multiple_of(FEW));
+    room.as_chunks_mut().0
+}
+
+/// The few numbers from `start` on, at the end of `values` filled up from `room`.
+#[inline(always)]
+fn few<'a>(values: &'a [f32], start: usize, room: &'a mut [f32; FEW]) -> &'a [f32; FEW] {
+    let rest = &values[start..];
+    match rest.first_chunk() {
+        Some(few) => few,
+        None => {
+            room[..rest.len()].copy_from_slice(rest);
+            room
+        }
+    }
+}
+
+/// Has the few numbers from `start` on brought into the caches.
+#[inline(always)]
+fn soon(values: &[f32], start: usize) {
+    let rest = values.get(start..).unwrap_or_default();
+    prefetch(&rest[..rest.len().min(FEW)]);
 }
 
 /// Spikes `[T, N, C, ...]` and the membrane after the last step.
@@ -109,36 +148,36 @@ pub(crate) fn forward(
     currents: &[f32],
     membrane: &[f32],
 ) -> (Vec<f32>, Vec<f32>) {
-    let mut spikes = zeros(currents.len());
-    let mut last = zeros(population.neurons);
-    let out = Disjoint::new(&mut spikes);
+    let mut spikes = Unwritten::new(currents.len());
+    let mut last = membrane.to_vec();
+    let sink = Sink::new(spikes.places(), currents.len());
     last.par_chunks_mut(BLOCK)
         .enumerate()
         .for_each(|(block, v)| {
             let (first, len) = (block * BLOCK, v.len());
-            v.copy_from_slice(&membrane[first..][..len]);
             BUFFERS.with_borrow_mut(|buffers| {
-                let thresholds = scratch(&mut buffers.thresholds, len);
-                population.fill(first, thresholds);
+                let thresholds = room(&mut buffers.thresholds, len);
+                population.fill(first, &mut thresholds.as_flattened_mut()[..len]);
                 widest::run(Forward {
                     population,
                     settings,
                     currents: Currents::Steps(currents),
                     first,
                     thresholds,
+                    own: room(&mut buffers.own, len),
                     membranes: v,
-                    fired: |t: usize, fired: &[u8]| {
-                        let start = t * population.neurons + first;
+                    fired: |t: usize, start: usize, fired: &[u8; FEW], count: usize| {
+                        let spikes = fired.map(f32::from);
+                        let at = t * population.neurons + first + start;
                         // SAFETY: these neurons' spikes are this task's alone.
-                        let spikes = unsafe { out.slice(start, len) };
-                        for (spike, fired) in spikes.iter_mut().zip(fired) {
-                            *spike = f32::from(*fired);
-                        }
+                        unsafe { sink.write(at, &spikes[..count]) };
                     },
                 });
             });
+            sink.finish();
         });
-    (spikes, last)
+    // SAFETY: every block wrote the spikes of its neurons at every step.
+    (unsafe { spikes.written() }, last)
 }
 
 /// Spikes as bits, a row for each step and sample, with the membranes `[N, C, ...]` taken from before the first step to
@@ -162,19 +201,20 @@ pub(crate) fn forward_bits(
         // SAFETY: these neurons are this task's alone.
         let membranes = unsafe { v.slice(first, len) };
         BUFFERS.with_borrow_mut(|buffers| {
-            let thresholds = scratch(&mut buffers.thresholds, len);
-            population.fill(first, thresholds);
+            let thresholds = room(&mut buffers.thresholds, len);
+            population.fill(first, &mut thresholds.as_flattened_mut()[..len]);
             widest::run(Forward {
                 population,
                 settings,
                 currents,
                 first,
                 thresholds,
+                own: room(&mut buffers.own, len),
                 membranes,
-                fired: |t: usize, fired: &[u8]| {
-                    let row = (t * samples + sample) * width + start / WORD;
+                fired: |t: usize, few: usize, fired: &[u8; FEW], count: usize| {
+                    let word = (t * samples + sample) * width + (start + few) / WORD;
                     // SAFETY: a block of a sample's neurons has whole words, which are this task's alone.
-                    pack(fired, unsafe { out.slice(row, len.div_ceil(WORD)) });
+                    pack(&fired[..count], unsafe { out.slice(word, 1) });
                 },
             });
         });
@@ -188,13 +228,15 @@ struct Forward<'a, F> {
     settings: &'a NeuronSettings,
     currents: Currents<'a>,
     first: usize,
-    thresholds: &'a [f32],
+    thresholds: &'a [[f32; FEW]],
     membranes: &'a mut [f32],
-    /// Takes the spikes of each step.
+    /// Room for the membranes.
+    own: &'a mut [[f32; FEW]],
+    /// Takes the spikes of each step, those of a few neurons at a time, of which so many count.
     fired: F,
 }
 
-impl<F: Fn(usize, &[u8])> Task for Forward<'_, F> {
+impl<F: Fn(usize, usize, &[u8; FEW], usize)> Task for Forward<'_, F> {
     type Output = ();
 
     #[inline(always)]
@@ -208,29 +250,30 @@ impl<F: Fn(usize, &[u8])> Task for Forward<'_, F> {
     }
 }
 
-impl<F: Fn(usize, &[u8])> Forward<'_, F> {
+impl<F: Fn(usize, usize, &[u8; FEW], usize)> Forward<'_, F> {
     #[inline(always)]
     fn steps<const HARD: bool, const AT: bool>(self) {
         let (leak, len) = (self.settings.leak, self.membranes.len());
-        let mut fired = [0u8; BLOCK];
-        let fired = &mut fired[..len];
-        for t in 0..self.population.steps {
-            let currents = self
-                .currents
-                .at(t, self.population.neurons, self.first, len);
-            let neurons = currents
-                .iter()
-                .zip(self.thresholds)
-                .zip(&mut *self.membranes)
-                .zip(&mut *fired);
-            for (((i, threshold), v), fired) in neurons {
-                let u = leak * *v + i;
-                let s = fires::<AT>(u, *threshold);
-                *v = reset::<HARD>(u, *threshold, s);
-                *fired = u8::from(s);
+        let (steps, neurons) = (self.population.steps, self.population.neurons);
+        let (mut fired, mut rest) = ([0u8; FEW], [0f32; FEW]);
+        self.own.as_flattened_mut()[..len].copy_from_slice(self.membranes);
+        for t in 0..steps {
+            let currents = self.currents.at(t, neurons, self.first, len);
+            let next = self.currents.after(t, steps, neurons, self.first, len);
+            for (n, (v, thresholds)) in self.own.iter_mut().zip(self.thresholds).enumerate() {
+                soon(next, n * FEW);
+                let currents = few(currents, n * FEW, &mut rest);
+                for k in 0..FEW {
+                    let u = leak * v[k] + currents[k];
+                    let s = fires::<AT>(u, thresholds[k]);
+                    v[k] = reset::<HARD>(u, thresholds[k], s);
+                    fired[k] = u8::from(s);
+                }
+                (self.fired)(t, n * FEW, &fired, FEW.min(len - n * FEW));
             }
-            (self.fired)(t, fired);
         }
+        self.membranes
+            .copy_from_slice(&self.own.as_flattened()[..len]);
     }
 }
 
@@ -256,37 +299,39 @@ pub(crate) struct Window<'a> {
     pub(crate) membrane: &'a [f32],
 }
 
+/// The gradient `[T, N, C, ...]` of the spikes that a backward pass starts from.
+pub(crate) enum Upstream<'a> {
+    /// In its place comes that of the currents.
+    InPlace(&'a mut [f32]),
+    /// With room for that of the currents.
+    Apart(&'a [f32], &'a mut Unwritten),
+}
+
 impl Window<'_> {
-    /// Turns the gradient `[T, N, C, ...]` of the spikes, which is in `gradient` or else in `g_spikes`, into that of the
-    /// currents, in `gradient`, and `[N, C, ...]` of the membrane after the last step into that of the one before the
-    /// first. The membranes are computed again, not kept from the forward pass.
-    pub(crate) fn backward(
-        &self,
-        g_spikes: Option<&[f32]>,
-        gradient: &mut [f32],
-        g_membrane: &mut [f32],
-    ) {
+    /// Turns the gradient of the spikes into that of the currents, and `[N, C, ...]` of the membrane after the last step
+    /// into that of the one before the first. The membranes are computed again, not kept from the forward pass.
+    pub(crate) fn backward(&self, gradients: Upstream, g_membrane: &mut [f32]) {
         // built anew inside each closure, so that each inner loop knows its surrogate
         match self.settings.surrogate {
             Surrogate::PiecewiseLinear { scale } => {
                 let surrogate = move |x| Surrogate::PiecewiseLinear { scale }.derivative(x);
-                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+                self.blocks(surrogate, gradients, g_membrane);
             }
             Surrogate::Atan { alpha } => {
                 let surrogate = move |x| Surrogate::Atan { alpha }.derivative(x);
-                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+                self.blocks(surrogate, gradients, g_membrane);
             }
             Surrogate::Sigmoid { alpha } => {
                 let surrogate = move |x| Surrogate::Sigmoid { alpha }.derivative(x);
-                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+                self.blocks(surrogate, gradients, g_membrane);
             }
             Surrogate::Rectangular { width } => {
                 let surrogate = move |x| Surrogate::Rectangular { width }.derivative(x);
-                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+                self.blocks(surrogate, gradients, g_membrane);
             }
             Surrogate::SuperSpike { beta } => {
                 let surrogate = move |x| Surrogate::SuperSpike { beta }.derivative(x);
-                self.blocks(surrogate, g_spikes, gradient, g_membrane);
+                self.blocks(surrogate, gradients, g_membrane);
             }
         }
     }
@@ -294,33 +339,67 @@ impl Window<'_> {
     fn blocks(
         &self,
         derivative: impl Fn(f32) -> f32 + Sync,
-        g_spikes: Option<&[f32]>,
-        gradient: &mut [f32],
+        gradients: Upstream,
         g_membrane: &mut [f32],
     ) {
-        let gradient = Disjoint::new(gradient);
-        let size = (KEPT / self.population.steps).clamp(16, BLOCK);
+        let len = self.population.steps * self.population.neurons;
+        let (given, sink) = match gradients {
+            Upstream::InPlace(gradient) => {
+                assert_eq!(gradient.len(), len);
+                let places = Disjoint::new(gradient);
+                (Given::There(places), Sink::new(places, 0))
+            }
+            Upstream::Apart(g_spikes, room) => {
+                assert_eq!(g_spikes.len(), len);
+                (Given::Apart(g_spikes), Sink::new(room.places(), len))
+            }
+        };
+        let size = (KEPT / self.population.steps / FEW * FEW).clamp(FEW, BLOCK);
         g_membrane
             .par_chunks_mut(size)
             .enumerate()
             .for_each(|(block, g_v)| {
                 let (first, len) = (block * size, g_v.len());
                 BUFFERS.with_borrow_mut(|buffers| {
-                    let thresholds = scratch(&mut buffers.thresholds, len);
-                    self.population.fill(first, thresholds);
+                    let thresholds = room(&mut buffers.thresholds, len);
+                    self.population
+                        .fill(first, &mut thresholds.as_flattened_mut()[..len]);
+                    let whole = len.next_multiple_of(FEW);
                     widest::run(Backward {
                         window: self,
                         derivative: &derivative,
                         first,
                         thresholds,
-                        inverses: scratch(&mut buffers.inverses, len),
-                        membranes: scratch(&mut buffers.membranes, self.population.steps * len),
+                        inverses: room(&mut buffers.inverses, len),
+                        membranes: room(&mut buffers.membranes, self.population.steps * whole),
+                        own: room(&mut buffers.own, len),
                         g_v,
-                        g_spikes,
-                        gradient,
+                        given,
+                        sink,
                     });
                 });
+                sink.finish();
             });
+    }
+}
+
+/// Where the gradient of the spikes is.
+#[derive(Clone, Copy)]
+enum Given<'a> {
+    Apart(&'a [f32]),
+    /// Where that of the currents goes.
+    There(Disjoint),
+}
+
+impl<'a> Given<'a> {
+    /// That of one task's neurons, from number `first` on, where it was not written over yet.
+    #[inline(always)]
+    fn at(self, first: usize, len: usize) -> &'a [f32] {
+        match self {
+            Self::Apart(gradient) => &gradient[first..][..len],
+            // SAFETY: all of it is there, and this part is the task's alone.
+            Self::There(places) => unsafe { places.slice(first, len) },
+        }
     }
 }
 
@@ -329,12 +408,15 @@ struct Backward<'a, D> {
     window: &'a Window<'a>,
     derivative: &'a D,
     first: usize,
-    thresholds: &'a [f32],
-    inverses: &'a mut [f32],
-    membranes: &'a mut [f32],
+    thresholds: &'a [[f32; FEW]],
+    inverses: &'a mut [[f32; FEW]],
+    /// One step after another.
+    membranes: &'a mut [[f32; FEW]],
     g_v: &'a mut [f32],
-    g_spikes: Option<&'a [f32]>,
-    gradient: Disjoint<f32>,
+    /// Room for what goes from step to step: the membranes, then their gradients.
+    own: &'a mut [[f32; FEW]],
+    given: Given<'a>,
+    sink: Sink,
 }
 
 impl<D: Fn(f32) -> f32> Task for Backward<'_, D> {
@@ -359,61 +441,69 @@ impl<D: Fn(f32) -> f32> Task for Backward<'_, D> {
 impl<D: Fn(f32) -> f32> Backward<'_, D> {
     #[inline(always)]
     fn steps<const HARD: bool, const AT: bool, const DETACH: bool>(mut self) {
-        let (leak, len) = (self.window.settings.leak, self.thresholds.len());
+        let (leak, len) = (self.window.settings.leak, self.g_v.len());
         let population = self.window.population;
         self.integrate::<HARD, AT>();
-        for (inverse, threshold) in self.inverses.iter_mut().zip(self.thresholds) {
-            *inverse = 1.0 / threshold;
-        }
+        let inverses = self.inverses.iter_mut().zip(self.thresholds);
+        inverses.for_each(|(inverses, thresholds)| *inverses = thresholds.map(|x| 1.0 / x));
+        self.own.as_flattened_mut()[..len].copy_from_slice(self.g_v);
+        let (given, mut result, mut rest) = (self.given, [0f32; FEW], [0f32; FEW]);
         for t in (0..population.steps).rev() {
-            let start = t * population.neurons + self.first;
-            // SAFETY: these neurons' gradients are this task's alone.
-            let gradient = unsafe { self.gradient.slice(start, len) };
-            if let Some(g_spikes) = self.g_spikes {
-                gradient.copy_from_slice(&g_spikes[start..][..len]);
-            }
-            let inputs = self.membranes[t * len..][..len]
-                .iter()
-                .zip(self.thresholds)
-                .zip(&*self.inverses);
-            for (((u, threshold), inverse), (g_v, g)) in
-                inputs.zip(self.g_v.iter_mut().zip(gradient))
-            {
-                let slope = (self.derivative)(u * inverse - 1.0) * inverse;
-                let (kept, taken) = match HARD {
-                    true => (f32::from(u8::from(!fires::<AT>(*u, *threshold))), *u),
-                    false => (1.0, *threshold),
-                };
-                // the reset's spike as a constant: no gradient comes back through it
-                let g_spike = match DETACH {
-                    true => *g,
-                    false => *g - taken * *g_v,
-                };
-                let g_u = *g_v * kept + g_spike * slope;
-                *g = g_u;
-                *g_v = leak * g_u;
+            let first = t * population.neurons + self.first;
+            let membranes = &self.membranes[t * self.own.len()..];
+            let inputs = membranes.iter().zip(self.thresholds).zip(&*self.inverses);
+            for (n, (((u, thresholds), inverses), g_v)) in inputs.zip(&mut *self.own).enumerate() {
+                if t > 0 {
+                    soon(given.at(first - population.neurons, len), n * FEW);
+                }
+                let g = few(given.at(first, len), n * FEW, &mut rest);
+                for k in 0..FEW {
+                    let slope = (self.derivative)(u[k] * inverses[k] - 1.0) * inverses[k];
+                    let (kept, taken) = match HARD {
+                        true => (f32::from(u8::from(!fires::<AT>(u[k], thresholds[k]))), u[k]),
+                        false => (1.0, thresholds[k]),
+                    };
+                    // the reset's spike as a constant: no gradient comes back through it
+                    let g_spike = match DETACH {
+                        true => g[k],
+                        false => g[k] - taken * g_v[k],
+                    };
+                    let g_u = g_v[k] * kept + g_spike * slope;
+                    result[k] = g_u;
+                    g_v[k] = leak * g_u;
+                }
+                let count = FEW.min(len - n * FEW);
+                // SAFETY: these neurons' gradients are this task's alone, and those that were there are read no more.
+                unsafe { self.sink.write(first + n * FEW, &result[..count]) };
             }
         }
+        self.g_v.copy_from_slice(&self.own.as_flattened()[..len]);
     }
 
-    /// The membranes just before each step's comparison with the threshold, `[T, len]`.
+    /// The membranes just before each step's comparison with the threshold.
     #[inline(always)]
     fn integrate<const HARD: bool, const AT: bool>(&mut self) {
-        let (leak, len) = (self.window.settings.leak, self.thresholds.len());
-        let mut v = [0f32; BLOCK];
-        let v = &mut v[..len];
-        v.copy_from_slice(&self.window.membrane[self.first..][..len]);
-        for (t, row) in self.membranes.chunks_exact_mut(len).enumerate() {
-            let neurons = self.window.population.neurons;
-            let currents = self.window.currents.at(t, neurons, self.first, len);
-            for (((u, v), threshold), i) in row
-                .iter_mut()
-                .zip(&mut *v)
-                .zip(self.thresholds)
-                .zip(currents)
-            {
-                *u = leak * *v + i;
-                *v = reset::<HARD>(*u, *threshold, fires::<AT>(*u, *threshold));
+        let (leak, len) = (self.window.settings.leak, self.g_v.len());
+        let Window {
+            population,
+            currents,
+            membrane,
+            ..
+        } = self.window;
+        let mut rest = [0f32; FEW];
+        self.own.as_flattened_mut()[..len].copy_from_slice(&membrane[self.first..][..len]);
+        for (t, row) in self.membranes.chunks_exact_mut(self.own.len()).enumerate() {
+            let now = currents.at(t, population.neurons, self.first, len);
+            let next = currents.after(t, population.steps, population.neurons, self.first, len);
+            let state = self.own.iter_mut().zip(self.thresholds);
+            for (n, (us, (v, thresholds))) in row.iter_mut().zip(state).enumerate() {
+                soon(next, n * FEW);
+                let currents = few(now, n * FEW, &mut rest);
+                for k in 0..FEW {
+                    let u = leak * v[k] + currents[k];
+                    us[k] = u;
+                    v[k] = reset::<HARD>(u, thresholds[k], fires::<AT>(u, thresholds[k]));
+                }
             }
         }
     }

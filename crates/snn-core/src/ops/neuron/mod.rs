@@ -9,8 +9,8 @@ use std::sync::Mutex;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor, Var};
 
-use self::cpu::{Currents, Population, Window};
-use super::cpu::{takes, with_values};
+use self::cpu::{Currents, Population, Upstream, Window};
+use super::cpu::{Unwritten, takes, with_values};
 use super::memory::zeros;
 use crate::Result;
 use crate::neuron::{NeuronSettings, Scan};
@@ -99,12 +99,11 @@ fn gradients(
 ) -> candle_core::Result<(Tensor, Tensor)> {
     let threshold = with_values(threshold, <[f32]>::to_vec)?;
     let population = Population::new(currents.dims(), threshold);
-    let mut g_currents = zeros(currents.elem_count());
-    let mut g_membrane = zeros(membrane.elem_count());
-    if let Some(g_last) = g_last {
-        with_values(g_last, |g| g_membrane.copy_from_slice(g))?;
-    }
-    with_values(currents, |currents| {
+    let mut g_membrane = match g_last {
+        Some(g_last) => with_values(g_last, <[f32]>::to_vec)?,
+        None => zeros(membrane.elem_count()),
+    };
+    let g_currents = with_values(currents, |currents| {
         with_values(membrane, |membrane| {
             let window = Window {
                 population: &population,
@@ -112,15 +111,17 @@ fn gradients(
                 currents: Currents::Steps(currents),
                 membrane,
             };
-            match g_spikes {
-                None => window.backward(None, &mut g_currents, &mut g_membrane),
-                Some(g) => {
-                    return with_values(g, |g| {
-                        window.backward(Some(g), &mut g_currents, &mut g_membrane);
-                    });
-                }
-            }
-            Ok(())
+            let Some(g_spikes) = g_spikes else {
+                let mut gradient = zeros(currents.len());
+                window.backward(Upstream::InPlace(&mut gradient), &mut g_membrane);
+                return Ok(gradient);
+            };
+            with_values(g_spikes, |g_spikes| {
+                let mut gradient = Unwritten::new(currents.len());
+                window.backward(Upstream::Apart(g_spikes, &mut gradient), &mut g_membrane);
+                // SAFETY: the pass wrote the gradients of all neurons at all steps.
+                unsafe { gradient.written() }
+            })
         })
     })???;
     Ok((
