@@ -159,6 +159,9 @@ pub struct Bench {
     /// Compare with PyTorch, SpikingJelly and stock candle instead, and record it there
     #[arg(long, conflicts_with_all = ["record", "features", "args"])]
     pub peers: bool,
+    /// Write the newest comparisons into the table of README.md; no bench runs
+    #[arg(long, conflicts_with_all = ["record", "host", "features", "peers", "args"])]
+    pub readme: bool,
     /// How the peers are compared with
     #[command(flatten)]
     pub with_peers: Peers,

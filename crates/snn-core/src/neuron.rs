@@ -105,11 +105,11 @@ pub fn scan(
 }
 
 /// Gradients of a scan's currents `[T, N, C, ...]` and of the membrane `[N, C, ...]` before its first step, from the
-/// gradient `g_spikes` `[T, N, C, ...]` of its spikes: what the graph of [`scan`] gives, without one. The membranes are
-/// computed again from the currents.
+/// gradient `g_spikes` `[T, N, C, ...]` of its spikes: what the graph of [`scan`] gives, for f32 on the CPU without one. The
+/// membranes are computed again from the currents.
 ///
 /// # Errors
-/// Those of [`scan`]; a `g_spikes` of another shape than the currents'.
+/// Those of [`scan`]; a `g_spikes` of another shape, type or device than the currents'.
 pub fn backward(
     currents: &Tensor,
     threshold: &Tensor,
@@ -125,6 +125,20 @@ pub fn backward(
                 "needs {:?} like the currents, got {:?}",
                 currents.dims(),
                 g_spikes.dims()
+            ),
+        ));
+    }
+    let alike =
+        g_spikes.dtype() == currents.dtype() && g_spikes.device().same_device(currents.device());
+    if !alike {
+        return Err(Error::argument(
+            "g_spikes",
+            format!(
+                "needs {:?} on {:?} like the currents, got {:?} on {:?}",
+                currents.dtype(),
+                currents.device().location(),
+                g_spikes.dtype(),
+                g_spikes.device().location()
             ),
         ));
     }

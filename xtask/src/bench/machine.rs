@@ -28,6 +28,11 @@ impl Machine {
         self.cores
     }
 
+    /// The processor's name.
+    pub fn cpu(&self) -> &str {
+        &self.cpu
+    }
+
     /// Why estimates of two runs do not belong into one record, if they do not. The load may differ.
     pub fn disagreement(&self, other: &Self) -> Option<String> {
         let differs = |what: &str, here: &str, there: &str| {

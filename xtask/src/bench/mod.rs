@@ -27,6 +27,9 @@ fn warn_if_loaded(load: Option<f64>) {
 
 /// The verb `bench`.
 pub fn run(workspace: &Workspace, arguments: &Bench) -> Result<()> {
+    if arguments.readme {
+        return peers::readme::refresh(workspace);
+    }
     let load = machine::load();
     warn_if_loaded(load);
     let start = SystemTime::now();

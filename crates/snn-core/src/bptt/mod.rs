@@ -91,6 +91,15 @@ pub struct Options {
     pub chunk: Option<usize>,
 }
 
+impl Options {
+    fn check(&self) -> Result<()> {
+        match self.chunk {
+            Some(0) => Err(Error::argument("chunk", "must be at least 1 step")),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {
@@ -117,7 +126,7 @@ enum Way {
 /// What a backward pass gave.
 #[derive(Debug)]
 pub struct Gradients {
-    /// By name, such as `"0.weight"`; empty if not wanted.
+    /// By name, such as `"0.weight"`, each of its parameter's shape; empty if not wanted.
     pub parameters: BTreeMap<String, Tensor>,
     /// `[N, C, H, W]`; none if not wanted.
     pub images: Option<Tensor>,
@@ -137,9 +146,7 @@ pub fn forward(
     options: &Options,
 ) -> Result<Pass> {
     network.check(batch, timesteps)?;
-    if options.chunk == Some(0) {
-        return Err(Error::argument("chunk", "must be at least 1 step"));
-    }
+    options.check()?;
     let mut tensors: Vec<&Tensor> = network.parameters().tensors().values().collect();
     tensors.push(batch.images);
     if !ops::cpu::takes(&tensors) {

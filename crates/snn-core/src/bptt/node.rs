@@ -22,6 +22,7 @@ pub fn logits(
     timesteps: usize,
     options: &Options,
 ) -> Result<Tensor> {
+    options.check()?;
     if !batch.images.track_op() || !takes(&[batch.images]) {
         return network.detached().logits(batch, mode, timesteps);
     }

@@ -4,6 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::ops::time::total;
 
+/// Gradients so far.
+#[derive(Default)]
+pub(super) struct Sums {
+    pub(super) parameters: BTreeMap<String, Vec<f32>>,
+    pub(super) images: Option<Vec<f32>>,
+    /// Of currents that are the same at every step.
+    pub(super) held: Option<Vec<f32>>,
+}
+
 /// Adds to what is there; the first addend is taken as it is.
 pub(super) fn add(sum: &mut Option<Vec<f32>>, addend: Vec<f32>) {
     match sum {

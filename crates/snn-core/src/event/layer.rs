@@ -10,7 +10,6 @@ use crate::Result;
 use crate::ops::aligned::Aligned;
 use crate::ops::cpu::with_values;
 use crate::ops::events::{Kernels, Lists, Spikes};
-
 use crate::ops::packed::channel_blocks;
 
 /// Bytes of a weight's rows that stay in the first-level cache while they are added up.
@@ -165,7 +164,8 @@ impl Weighted {
                 channels: stage.channels.len(),
             };
             // the first stage begins every sum
-            work.lists.fill(&spikes, i == 0);
+            // SAFETY: a raster's counts are those of its words, which have no bits beyond their channels.
+            unsafe { work.lists.fill(&spikes, i == 0) };
             for columns in columns(self.line) {
                 let width = columns.len();
                 let rows = self.rows(stage, &columns);

@@ -226,29 +226,14 @@ impl<'a> EventNetwork<'a> {
     ) -> Result<Outcome> {
         let images = ids.len();
         let held = held.map(|held| self.held(&held)).transpose()?;
-        let initial = self.network.settings().initial_membrane as f32;
         let mut membranes: Vec<Vec<f32>> = self
             .populations
             .iter()
-            .map(|population| {
-                let line = population.thresholds.iter().map(|threshold| {
-                    if threshold.is_finite() {
-                        threshold * initial
-                    } else {
-                        0.0
-                    }
-                });
-                let line: Vec<f32> = line.collect();
-                line.repeat(images * population.positions())
-            })
+            .map(|population| self.at_rest(population, images))
             .collect();
         let mut outcome = Outcome {
             readout: Vec::with_capacity(timesteps * images * self.readout.1.out_channels),
-            spikes: self
-                .populations
-                .iter()
-                .map(|population| vec![0.0; images * population.shape.iter().product::<usize>()])
-                .collect(),
+            spikes: Vec::new(),
             input: held.is_none().then(|| vec![0.0; pixels.elem_count()]),
             operations: Vec::new(),
         };
@@ -260,12 +245,7 @@ impl<'a> EventNetwork<'a> {
             let steps = STEPS.min(timesteps - first);
             let mut raster = None;
             if let Some(counts) = &mut outcome.input {
-                let seed = seed.derive("coder");
-                let spikes = encode::poisson(pixels, ids, first, steps, seed)?;
-                let spikes: Vec<f32> = spikes.flatten_all()?.to_vec1()?;
-                let shape = self.network.topology().input();
-                let maps = spikes.chunks_exact(shape.iter().product());
-                let input = Raster::of_dense(maps, images, shape);
+                let input = self.coded(pixels, ids, seed, (first, steps))?;
                 input.count(counts);
                 raster = Some(input);
             }
@@ -301,43 +281,58 @@ impl<'a> EventNetwork<'a> {
                 }
             }
         }
-        for ((population, counts), spikes) in self
+        outcome.spikes = self
             .populations
             .iter()
             .zip(&counts)
-            .zip(&mut outcome.spikes)
-        {
-            let (channels, plane) = (population.shape[0], population.positions());
-            let line = population.thresholds.len();
-            let maps = counts.chunks_exact(plane * line);
-            for (counts, spikes) in maps.zip(spikes.chunks_exact_mut(channels * plane)) {
-                // SAFETY: both sides hold as many channels and positions.
-                unsafe {
-                    let to = (spikes.as_mut_ptr(), plane);
-                    transpose((counts.as_ptr(), line), (plane, channels), to);
-                }
-            }
-        }
+            .map(|(population, counts)| {
+                let (channels, plane) = (population.shape[0], population.positions());
+                turned(
+                    counts,
+                    (plane, population.thresholds.len()),
+                    (channels, plane),
+                )
+            })
+            .collect();
         outcome.operations = operations.into_iter().collect();
         Ok(outcome)
+    }
+
+    /// The membranes of a population before the first step, `[images, positions, line]`.
+    fn at_rest(&self, population: &Population, images: usize) -> Vec<f32> {
+        let initial = self.network.settings().initial_membrane as f32;
+        let line = population.thresholds.iter().map(|threshold| {
+            if threshold.is_finite() {
+                threshold * initial
+            } else {
+                0.0
+            }
+        });
+        let line: Vec<f32> = line.collect();
+        line.repeat(images * population.positions())
+    }
+
+    /// The spikes of coded images, for so many steps from `first` on.
+    fn coded(
+        &self,
+        pixels: &Tensor,
+        ids: &[u64],
+        seed: Seed,
+        (first, steps): (usize, usize),
+    ) -> Result<Raster> {
+        let spikes = encode::poisson(pixels, ids, first, steps, seed.derive("coder"))?;
+        let spikes: Vec<f32> = spikes.flatten_all()?.to_vec1()?;
+        let shape = self.network.topology().input();
+        let maps = spikes.chunks_exact(shape.iter().product());
+        Ok(Raster::of_dense(maps, ids.len(), shape))
     }
 
     /// The currents `[images, C, H, W]` that the first population gets at every step, as its membranes lie.
     fn held(&self, currents: &Tensor) -> Result<Vec<f32>> {
         let first = &self.populations[0];
-        let (channels, plane) = (first.shape[0], first.positions());
-        let line = first.thresholds.len();
         let currents: Vec<f32> = currents.flatten_all()?.to_vec1()?;
-        let mut held = vec![0f32; currents.len() / channels * line];
-        let maps = currents.chunks_exact(channels * plane);
-        for (currents, held) in maps.zip(held.chunks_exact_mut(plane * line)) {
-            // SAFETY: both sides hold as many channels and positions.
-            unsafe {
-                let to = (held.as_mut_ptr(), line);
-                transpose((currents.as_ptr(), plane), (channels, plane), to);
-            }
-        }
-        Ok(held)
+        let (plane, line) = (first.positions(), first.thresholds.len());
+        Ok(turned(&currents, (first.shape[0], plane), (plane, line)))
     }
 
     /// Some steps of a population; what fired, and the spikes that met a weight on the way, counted once per output
@@ -447,6 +442,22 @@ impl<'a> EventNetwork<'a> {
             synaptic_operations,
         })
     }
+}
+
+/// Matrices whose rows, filled up to so many numbers, become columns: as many matrices of `to` rows and numbers of a row.
+fn turned(from: &[f32], (rows, line): (usize, usize), to: (usize, usize)) -> Vec<f32> {
+    let columns = to.0;
+    assert!(columns <= line && rows <= to.1);
+    let mut all = vec![0f32; from.len() / (rows * line) * to.0 * to.1];
+    let matrices = from.chunks_exact(rows * line);
+    for (from, all) in matrices.zip(all.chunks_exact_mut(to.0 * to.1)) {
+        // SAFETY: so many rows of so many columns lie in `from`, so many columns of so many rows in `all`.
+        unsafe {
+            let from = (from.as_ptr(), line);
+            transpose(from, (rows, columns), (all.as_mut_ptr(), to.1));
+        }
+    }
+    all
 }
 
 /// Events as the weighted layer takes them.

@@ -45,7 +45,8 @@ fn the_scan_takes_its_kernels() {
         let (tracked, started) = run(&currents, &membrane);
         assert_eq!(started, 1, "forward");
         for (what, y) in [("spikes", &tracked.spikes), ("membrane", &tracked.membrane)] {
-            let (_, started) = counted(|| weighted(y).expect("a loss").backward());
+            let (_, started) =
+                counted(|| weighted(y).expect("a loss").backward().expect("backward"));
             assert_eq!(started, 1, "backward from the {what}");
         }
         let (_, started) = run(&currents.detach(), &membrane.detach());
@@ -69,7 +70,12 @@ fn the_coder_takes_its_kernels() {
         let (spikes, started) =
             counted(|| poisson_straight_through(&images, &[1, 2], 0, 3, seed).expect("spikes"));
         assert_eq!(started, 1, "forward, straight through");
-        let (_, started) = counted(|| weighted(&spikes).expect("a loss").backward());
+        let (_, started) = counted(|| {
+            weighted(&spikes)
+                .expect("a loss")
+                .backward()
+                .expect("backward")
+        });
         assert_eq!(started, 1, "backward");
     }
 }
@@ -85,9 +91,9 @@ fn the_convolution_takes_cudnn() {
     for device in gpus() {
         let [x, w, b] = variables([&[2, 3, 8, 8], &[4, 3, 3, 3], &[4]], &device);
         let (y, forward) = counted(|| conv2d(&x, &w, Some(&b), 1, 1).expect("forward"));
-        let (_, backward) = counted(|| weighted(&y).expect("a loss").backward());
+        let (_, backward) = counted(|| weighted(&y).expect("a loss").backward().expect("backward"));
         let y = conv2d(&x, &w.detach(), None, 1, 1).expect("forward");
-        let (_, of_x) = counted(|| weighted(&y).expect("a loss").backward());
+        let (_, of_x) = counted(|| weighted(&y).expect("a loss").backward().expect("backward"));
         assert_eq!([forward, backward, of_x], expected);
     }
 }

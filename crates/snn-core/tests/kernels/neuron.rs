@@ -321,16 +321,16 @@ fn gradients_without_a_graph() {
         }
     }
     let [currents, threshold, membrane] = inputs(&[3, 2, 4, 5]);
-    let wrong = normal(1, &[3, 2, 4]);
-    let refused = backward(
-        &currents,
-        &threshold,
-        &membrane,
-        &NeuronSettings::default(),
-        &wrong,
-    );
-    let message = refused.map(drop).expect_err("another shape").to_string();
-    assert!(message.contains("[3, 2, 4]"), "{message}");
+    let double = currents.to_dtype(DType::F64).expect("f64");
+    for (wrong, what) in [(normal(1, &[3, 2, 4]), "[3, 2, 4]"), (double, "F64")] {
+        let settings = NeuronSettings::default();
+        let refused = backward(&currents, &threshold, &membrane, &settings, &wrong);
+        let message = refused.map(drop).expect_err(what).to_string();
+        assert!(
+            message.contains("g_spikes") && message.contains(what),
+            "{message}"
+        );
+    }
 }
 
 #[test]

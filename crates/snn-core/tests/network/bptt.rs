@@ -328,8 +328,7 @@ fn only_what_is_wanted() {
     }
 }
 
-/// Off spikes, where there is a slope: the readout is linear in its own weights, and in the images if no neuron lies
-/// between.
+/// Off spikes, where there is a slope: the readout is linear in its own weights.
 #[test]
 fn gradients_are_slopes() {
     let network = odd(settings(Encoder::Direct, NeuronSettings::default()));
@@ -339,8 +338,6 @@ fn gradients_are_slopes() {
         by_hand(&network, batch, Mode::Training, 6, &Options::default()).expect("by hand");
     let weight = network.parameters().get(13, "weight").expect("a weight");
     let of_weight = |weight: &Tensor| {
-        let mut tensors = network.parameters().tensors().clone();
-        tensors.insert("13.weight".into(), weight.clone());
         // a variable is no parameter of a checked network; its values are
         let mut parameters = network.parameters().clone();
         parameters.replace(13, "weight", weight.clone())?;
@@ -507,6 +504,13 @@ fn bad_arguments_are_refused() {
     let good = batch(&images, &ids);
     let refused = message(forward(good, 3, Some(0)).map(drop));
     assert!(refused.contains("chunk"), "{refused}");
+    let options = Options {
+        chunk: Some(0),
+        ..Options::default()
+    };
+    let refused = bptt::logits(&network, good, Mode::Training, 3, &options);
+    let refused = message(refused.map(drop));
+    assert!(refused.contains("chunk"), "without a graph too: {refused}");
     let refused = message(forward(good, 0, None).map(drop));
     assert!(refused.contains("at least one step"), "{refused}");
     let refused = message(forward(batch(&images, &ids[..1]), 3, None).map(drop));

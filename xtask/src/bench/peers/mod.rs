@@ -2,6 +2,7 @@
 
 mod cases;
 mod python;
+pub mod readme;
 mod record;
 mod side;
 mod table;
@@ -13,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::{Map, json};
 
-use crate::bench::machine::Machine;
+use crate::bench::machine::{self, Machine};
 use crate::cli::Peers;
 use crate::program;
 use crate::workspace::{self, Workspace};
@@ -72,35 +73,60 @@ pub fn run(
         versions: BTreeMap::new(),
         cases: Vec::new(),
     };
+    let path = folder.join(format!("peers-{threads}threads.json"));
+    // before the cases, which take minutes
+    if arguments.json.is_none()
+        && let Some(old) = Record::read(&path)?
+        && let Some(why) = record.disagreement(&old)
+    {
+        bail!(
+            "{} is of another run ({why}): move it away, or say with --json FILE where the figures go",
+            path.display()
+        );
+    }
+    note_candle(workspace, &mut record.versions)?;
     for case in &cases {
         println!("{} ...", case.id);
+        record.machine.raise_load(machine::load());
         let (measured, versions) =
             compare(&programs, case, arguments.repetitions).with_context(|| case.id.clone())?;
         print!("{}", table::table(std::slice::from_ref(&measured)));
         print!("{}", table::curve(&measured));
         record.versions.extend(versions);
         record.cases.push(measured);
+        // one case after another: a later one that fails takes none with it
+        if let Some(path) = &arguments.json {
+            record.write(path)?;
+        }
+        // the tree may have changed while the case ran
+        let now = machine::describe(workspace, Some(record.machine.host.clone()), None);
+        let why = match record.machine.disagreement(&now) {
+            None => keep(record.clone(), &path)?,
+            why => why,
+        };
+        match why {
+            None => println!("recorded in {}", path.display()),
+            Some(why) => println!("not recorded in {}: {why}", path.display()),
+        }
     }
-    note_versions(workspace, &mut record.versions)?;
+    warn_of_other_versions(workspace, &record.versions)?;
     println!("\n{}", table::table(&record.cases));
     println!(
         "ratio: the peer's median over ours; memory: peak over the level before the first repetition"
     );
     // once more, beside the table: threads that wait for one another suffer most from other work
     super::warn_if_loaded(record.machine.load);
-    if let Some(path) = &arguments.json {
-        record.write(path)?;
-    }
     let differing: Vec<&str> = record
         .cases
         .iter()
         .filter(|case| !case.agrees)
         .map(|case| case.id.as_str())
         .collect();
-    let differing = differing.join(", ");
-    keep(record, &folder.join(format!("peers-{threads}threads.json")))?;
     if !differing.is_empty() {
-        bail!("outputs differ by more than the case allows: {differing}");
+        bail!(
+            "outputs differ by more than the case allows: {}",
+            differing.join(", ")
+        );
     }
     Ok(())
 }
@@ -118,6 +144,9 @@ fn chosen(workspace: &Workspace, arguments: &Peers) -> Result<Vec<Work>> {
             "no {}: inference of the stored network is left out (--data-dir says where the data sets are)",
             images.display()
         ),
+        Some(network) if !network.is_file() => {
+            bail!("--network {}: no such file", network.display())
+        }
         Some(network) => {
             let whole =
                 |path: &Path| std::path::absolute(path).with_context(|| path.display().to_string());
@@ -137,36 +166,40 @@ fn chosen(workspace: &Workspace, arguments: &Peers) -> Result<Vec<Work>> {
     Ok(cases)
 }
 
-/// Puts the record where those of the machine are, with the cases that are there already if they are of a run alike.
-fn keep(record: Record, path: &Path) -> Result<()> {
+/// Puts the record where those of the machine are, with the cases that are there already if they are of a run alike; else
+/// says why not.
+fn keep(record: Record, path: &Path) -> Result<Option<String>> {
     let record = match Record::read(path)? {
         None => record,
         Some(mut old) => {
             if let Some(why) = record.disagreement(&old) {
-                println!(
-                    "{} is of another run and stays as it is ({why}); move it away to record this one",
-                    path.display()
-                );
-                return Ok(());
+                return Ok(Some(why));
             }
             old.extend(record);
             old
         }
     };
     record.write(path)?;
-    println!("recorded in {}", path.display());
-    Ok(())
+    Ok(None)
 }
 
-/// Adds candle's version and says where a peer's is not the one that is asked for.
-fn note_versions(workspace: &Workspace, versions: &mut BTreeMap<String, String>) -> Result<()> {
-    for (package, version) in &*versions {
+/// Says where a peer's version is not the one that is asked for.
+fn warn_of_other_versions(
+    workspace: &Workspace,
+    versions: &BTreeMap<String, String>,
+) -> Result<()> {
+    for (package, version) in versions {
         if let Some(pinned) = python::pinned(workspace, package)?
             && !version.starts_with(&pinned)
         {
             eprintln!("warning: {package} is {version}, not {pinned}");
         }
     }
+    Ok(())
+}
+
+/// Adds candle's version.
+fn note_candle(workspace: &Workspace, versions: &mut BTreeMap<String, String>) -> Result<()> {
     let lock = std::fs::read_to_string(workspace.path("Cargo.lock")).context("Cargo.lock")?;
     let lock: toml::Table = lock.parse().context("Cargo.lock")?;
     let packages = lock.get("package").and_then(toml::Value::as_array);
@@ -399,9 +432,11 @@ mod tests {
                 "settings": {"threads": 1, "environment": {}}}))
             .unwrap()
         };
-        for (revision, id) in [("x", "one"), ("x", "two"), ("y", "three")] {
-            keep(record(revision, id), &path).unwrap();
+        for (revision, id) in [("x", "one"), ("x", "two")] {
+            assert_eq!(keep(record(revision, id), &path).unwrap(), None);
         }
+        let why = keep(record("y", "three"), &path).unwrap().unwrap();
+        assert!(why.contains("revision x there, y here"), "{why}");
         let cases = Record::read(&path).unwrap().unwrap().cases;
         let ids: Vec<&str> = cases.iter().map(|case| case.id.as_str()).collect();
         assert_eq!(ids, ["one", "two"]);

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 use crate::bench::machine::Machine;
 
 /// A comparison on one machine, with one number of threads.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Record {
     /// Where it ran.
     pub machine: Machine,
@@ -34,7 +34,7 @@ pub struct Settings {
 }
 
 /// One work, done by all sides in turn.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Case {
     /// The work and its sizes.
     pub id: String,
@@ -72,7 +72,7 @@ pub struct Point {
 }
 
 /// One side of a case.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Measured {
     /// Seconds per repetition.
     pub seconds: Spread,

@@ -2,8 +2,8 @@
 //! products over channels and taps ([`crate::ops::tile`]), of patches that lie in memory as they are (no im2col).
 //!
 //! Work is cut into blocks of output rows, or of several small images, whose operands stay in the second-level cache.
-//! Every number is one chain of additions over the same operands in the same order however the work is cut, so that an
-//! image's result depends neither on its batch nor on the number of threads.
+//! An output is one chain of additions in one order however the work is cut, so that an image's result depends neither on
+//! its batch nor on the number of threads. The gradient of a weight is the sum of parts that the sizes alone decide.
 
 use std::cell::RefCell;
 

@@ -286,7 +286,7 @@ fn spread_weight(
     let mut kernels = vec![0f32; TAPS * lanes];
     for (c, channel) in channels.enumerate() {
         for o in (0..width).step_by(lanes) {
-            let count = lanes.min(g.out_channels.saturating_sub(first + o));
+            let count = lanes.min(g.out_channels - first - o);
             let from = &weight[(channel * g.out_channels + first + o) * TAPS..][..count * TAPS];
             // SAFETY: `from` has `count` kernels; `kernels` are 3x3 vectors; each frequency has a line of `width` for each
             // channel.

@@ -114,7 +114,8 @@ mod tests {
                     steps,
                     channels,
                 };
-                lists.fill(&spikes, started);
+                // SAFETY: the counts are those of the words.
+                unsafe { lists.fill(&spikes, started) };
                 let (width, rows) = (vectors * kernels.lanes, per_position * channels);
                 let mut weight: Vec<f32> =
                     (0..rows * width).map(|_| stream.uniform() - 0.5).collect();

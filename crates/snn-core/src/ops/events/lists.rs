@@ -105,12 +105,18 @@ impl Lists {
     }
 
     /// Replaces the lists by those of some spikes, of `all` cells or without those that add nothing.
-    pub(crate) fn fill(&mut self, spikes: &Spikes, all: bool) {
+    ///
+    /// # Safety
+    /// The counts are those of the words, in which no bit beyond their block's channels is set.
+    pub(crate) unsafe fn fill(&mut self, spikes: &Spikes, all: bool) {
         static BEST: OnceLock<Write> = OnceLock::new();
-        self.fill_by(spikes, all, *BEST.get_or_init(best));
+        // SAFETY: the caller's promise.
+        unsafe { self.fill_by(spikes, all, *BEST.get_or_init(best)) }
     }
 
-    fn fill_by(&mut self, spikes: &Spikes, all: bool, write: Write) {
+    /// # Safety
+    /// As [`Lists::fill`].
+    unsafe fn fill_by(&mut self, spikes: &Spikes, all: bool, write: Write) {
         let input = spikes
             .taps
             .iter()
@@ -139,8 +145,8 @@ impl Lists {
         if self.valued && self.values.len() < listed + SLACK {
             self.values.resize(listed + SLACK, 0.0);
         }
-        // SAFETY: the taps' words lie among the words at every step; there is room for the lists and what is written beyond
-        // their ends; the instructions are the processor's.
+        // SAFETY: the taps' words lie among the words at every step; there is room for the lists, which are as long as the
+        // caller promises, and for what is written beyond their ends; the instructions are the processor's.
         unsafe { write(spikes, self) };
     }
 
@@ -435,7 +441,8 @@ mod tests {
                 for write in [write::<Portable>, best()] {
                     let mut lists = Lists::new(4);
                     let every = values.is_none();
-                    lists.fill_by(&spikes, every, write);
+                    // SAFETY: the counts are those of the words.
+                    unsafe { lists.fill_by(&spikes, every, write) };
                     let mut seen = vec![0; positions * steps];
                     for (len, cells, rows, of_rows) in lists.each::<4>() {
                         for (g, &cell) in cells.iter().enumerate() {

@@ -41,7 +41,7 @@ static __device__ float fires(const Settings &p, float u, float threshold) {
 }
 
 static __device__ float reset(const Settings &p, float u, float s, float threshold) {
-    return p.hard ? u * (1.0f - s) : u - s * threshold;
+    return s == 0.0f ? u : p.hard ? 0.0f : u - threshold;
 }
 
 // The numbers of a neuron at the steps from `first` on: all loads are under way before the first is needed.

@@ -88,7 +88,7 @@ pub(crate) fn backward(
 }
 
 /// Gradients of the currents and of the membrane before the first step, from those of the spikes and of the membrane
-/// after the last one; none is zero.
+/// after the last one; one that is absent is zero.
 fn gradients(
     currents: &Tensor,
     threshold: &Tensor,
@@ -99,6 +99,8 @@ fn gradients(
 ) -> candle_core::Result<(Tensor, Tensor)> {
     let threshold = with_values(threshold, <[f32]>::to_vec)?;
     let population = Population::new(currents.dims(), threshold);
+    // the larger buffer first: it takes the place of the one that an earlier call has freed
+    let apart = g_spikes.map(|_| Unwritten::new(currents.elem_count()));
     let mut g_membrane = match g_last {
         Some(g_last) => with_values(g_last, <[f32]>::to_vec)?,
         None => zeros(membrane.elem_count()),
@@ -111,13 +113,12 @@ fn gradients(
                 currents: Currents::Steps(currents),
                 membrane,
             };
-            let Some(g_spikes) = g_spikes else {
+            let Some((g_spikes, mut gradient)) = g_spikes.zip(apart) else {
                 let mut gradient = zeros(currents.len());
                 window.backward(Upstream::InPlace(&mut gradient), &mut g_membrane);
                 return Ok(gradient);
             };
             with_values(g_spikes, |g_spikes| {
-                let mut gradient = Unwritten::new(currents.len());
                 window.backward(Upstream::Apart(g_spikes, &mut gradient), &mut g_membrane);
                 // SAFETY: the pass wrote the gradients of all neurons at all steps.
                 unsafe { gradient.written() }
