@@ -4,8 +4,9 @@
 //! c[r][j] += sum over segments (p, q), k < depth of a[p + rows[r] + k * a_step] * b[q + k * b_step + j]
 //! ```
 //!
-//! Every number of `c` is one chain of multiply-adds, fused where the processor can, in the order of the segments and of k, whatever
-//! the tile's size: results do not depend on how the work is cut. The widest instructions the processor has are chosen at run time.
+//! Every number of `c` is one chain of multiply-adds, fused where the processor can, in the order of the segments and of k,
+//! whatever the tile's size: results do not depend on how the work is cut. The widest instructions the processor has are
+//! chosen at run time.
 
 use std::sync::OnceLock;
 
