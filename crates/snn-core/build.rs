@@ -19,7 +19,13 @@ mod kernels {
 
     /// The compiler and the architecture are those that candle's own kernels are compiled with.
     pub fn compile() -> Result<(), String> {
-        for variable in ["CUDA_COMPUTE_CAP", "NVCC", "NVCC_CCBIN", "CUDA_HOME"] {
+        for variable in [
+            "CUDA_COMPUTE_CAP",
+            "NVCC",
+            "NVCC_CCBIN",
+            "CUDA_HOME",
+            "CUDA_PATH",
+        ] {
             println!("cargo:rerun-if-env-changed={variable}");
         }
         let nvcc = cudaforge::CudaToolkit::detect()

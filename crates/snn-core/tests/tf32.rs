@@ -22,10 +22,19 @@ fn tf32_is_for_those_who_ask() {
         let run = || conv2d(&on(&x), &on(&w), None, 1, 1).expect("a convolution");
         // sums of 576 products; what TF32 leaves of them is off by thousands of f32's roundings
         let (f32s, tf32s) = (Tolerance::Rounding(50.0), Tolerance::Rounding(20_000.0));
-        assert_close(&run(), &expected, f32s, "f32");
+        let numbers = |y: &Tensor| -> Vec<f32> {
+            let flat = y.flatten_all().expect("one axis");
+            flat.to_vec1().expect("numbers")
+        };
+        let full = run();
+        assert_close(&full, &expected, f32s, "f32");
         allow_tf32(true);
         assert!(tf32_allowed());
-        assert_close(&run(), &expected, tf32s, "TF32");
+        let rounded = run();
+        assert_close(&rounded, &expected, tf32s, "TF32");
+        // every card from compute capability 8.0 on has it
+        let has_it = cfg!(feature = "cudnn") && device.is_cuda();
+        assert_eq!(numbers(&rounded) != numbers(&full), has_it);
         allow_tf32(false);
         assert_close(&run(), &expected, f32s, "f32 again");
     }

@@ -14,6 +14,7 @@ pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
 pub(crate) mod events;
+pub(crate) mod level;
 pub mod linear;
 pub mod mask;
 pub(crate) mod memory;
@@ -26,7 +27,8 @@ pub mod time;
 pub(crate) mod transpose;
 pub(crate) mod widest;
 
-/// The widest instructions that the processor has and the kernels use: `avx512`, `avx2` or `portable`.
+/// The instructions that the kernels use: `avx512`, `avx2` or `portable`. They are the widest that the processor has, and
+/// no wider than the variable `SNN_INSTRUCTIONS` says if it names one of these.
 pub fn instructions() -> &'static str {
     tile::Instructions::best().name
 }

@@ -10,6 +10,7 @@
 
 use std::sync::OnceLock;
 
+use super::level::best;
 use super::simd::{Four, Vector};
 
 /// Where a tile's operands lie.
@@ -63,7 +64,7 @@ impl Instructions {
     /// The widest that this processor has.
     pub(super) fn best() -> &'static Self {
         static BEST: OnceLock<&'static Instructions> = OnceLock::new();
-        BEST.get_or_init(|| Self::all()[0])
+        BEST.get_or_init(|| best(Self::all(), |set| set.lanes))
     }
 
     /// All that this processor has, the widest first.

@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use super::level::widest_lanes;
+
 /// Side of the squares that are transposed in registers.
 const SIDE: usize = 8;
 
@@ -65,7 +67,7 @@ unsafe fn some(
 
 fn best() -> Square {
     #[cfg(target_arch = "x86_64")]
-    if is_x86_feature_detected!("avx") {
+    if widest_lanes() >= 8 && is_x86_feature_detected!("avx") {
         return x86::square;
     }
     portable

@@ -2,6 +2,9 @@
 //!
 //! No set has other roundings than another: products are not fused with sums, so that the numbers are the same.
 
+#[cfg(target_arch = "x86_64")]
+use super::level::widest_lanes;
+
 /// Work whose loops the compiler turns into vector instructions.
 pub(crate) trait Task {
     /// What the work gives.
@@ -15,7 +18,8 @@ pub(crate) trait Task {
 pub(crate) fn run<T: Task>(task: T) -> T::Output {
     #[cfg(target_arch = "x86_64")]
     {
-        if is_x86_feature_detected!("avx512f")
+        if widest_lanes() >= 16
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq")
             && is_x86_feature_detected!("avx512vl")
@@ -23,7 +27,7 @@ pub(crate) fn run<T: Task>(task: T) -> T::Output {
             // SAFETY: the processor has these instructions.
             return unsafe { avx512(task) };
         }
-        if is_x86_feature_detected!("avx2") {
+        if widest_lanes() >= 8 && is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has these instructions.
             return unsafe { avx2(task) };
         }

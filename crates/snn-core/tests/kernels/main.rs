@@ -11,6 +11,9 @@ mod linear;
 mod neuron;
 mod surrogate;
 
+#[path = "../with/instructions.rs"]
+mod instructions;
+
 use candle_core::{Device, Tensor, Var};
 use snn_core::rng::Seed;
 use snn_core::{Error, Result};

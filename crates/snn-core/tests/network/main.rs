@@ -7,6 +7,9 @@ mod event;
 mod network;
 mod progress;
 
+#[path = "../with/instructions.rs"]
+mod instructions;
+
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};

@@ -4,6 +4,10 @@ use std::ops::Range;
 
 use super::geometry::Geometry;
 
+/// Tasks below which work is cut finer than into blocks or pieces: enough for some threads to be busy to the end. Results
+/// must not depend on the number of threads, so this doesn't.
+pub(super) const TASKS: usize = 16;
+
 /// Output positions of a block.
 const POSITIONS: usize = 256;
 

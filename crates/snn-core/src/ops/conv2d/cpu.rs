@@ -9,9 +9,9 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::blocks::{Block, Positions};
+use super::blocks::{Block, Positions, TASKS};
 use super::geometry::Geometry;
-use super::layout::{Strip, Strips, channels_last, deinterleave};
+use super::layout::{Strip, Strips, channels_first, channels_last};
 use super::pieces::{self, Piece};
 use super::winograd;
 use crate::ops::aligned::Aligned;
@@ -20,8 +20,6 @@ use crate::ops::packed::{self, Order, Packed, Sizes, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
 use crate::ops::transpose::transpose;
 
-/// Blocks below which groups of channels become tasks of their own.
-const TASKS: usize = 16;
 /// Numbers of the patches whose gradients are computed at once where the stride is not 1.
 const PATCHES: usize = 1 << 17;
 
@@ -155,14 +153,9 @@ fn convolve(
                         }
                     }
                 }
-                let count = width.min(g.out_channels - first);
-                let plane = block.rows.len() * g.out_width;
-                for (image, sums) in block.images.clone().zip(sums.chunks_exact(plane * width)) {
-                    let start = (image * g.out_channels + first) * g.out_plane()
-                        + block.rows.start * g.out_width;
-                    // SAFETY: these rows of these output channels of this image are this task's alone.
-                    unsafe { deinterleave(sums, width, count, out.at(start), g.out_plane()) };
-                }
+                let channels = first..g.out_channels.min(first + width);
+                // SAFETY: these channels of this block are this task's alone.
+                unsafe { channels_first(g, sums, width, block, channels, out) };
             }
         });
     });

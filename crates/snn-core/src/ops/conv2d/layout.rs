@@ -28,13 +28,7 @@ fn interleave(from: &[f32], pitch: usize, count: usize, to: &mut [f32], line: us
 ///
 /// # Safety
 /// `to` is valid for writes at these places, which nobody else touches.
-pub(super) unsafe fn deinterleave(
-    from: &[f32],
-    line: usize,
-    count: usize,
-    to: *mut f32,
-    pitch: usize,
-) {
+unsafe fn deinterleave(from: &[f32], line: usize, count: usize, to: *mut f32, pitch: usize) {
     let positions = from.len() / line;
     assert!(count <= line);
     // SAFETY: whole lines are read; the writes are the caller's promise.
@@ -59,6 +53,28 @@ pub(super) fn channels_last(
         let channel = image * g.out_channels + channels.start;
         let first = channel * g.out_plane() + block.rows.start * g.out_width;
         interleave(&y[first..], g.out_plane(), channels.len(), to, line);
+    }
+}
+
+/// The other way: some output channels of a block, `[positions, line]`, to `[N, O, H', W']`.
+///
+/// # Safety
+/// `y` is such a tensor, in which nobody else touches these channels of this block.
+pub(super) unsafe fn channels_first(
+    g: &Geometry,
+    from: &[f32],
+    line: usize,
+    block: &Block,
+    channels: Range<usize>,
+    y: Disjoint,
+) {
+    let plane = block.rows.len() * g.out_width;
+    let images = block.images.clone().zip(from.chunks_exact(plane * line));
+    for (image, from) in images {
+        let channel = image * g.out_channels + channels.start;
+        let first = channel * g.out_plane() + block.rows.start * g.out_width;
+        // SAFETY: the caller's promise.
+        unsafe { deinterleave(from, line, channels.len(), y.at(first), g.out_plane()) };
     }
 }
 

@@ -5,15 +5,12 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::blocks::Block;
+use super::blocks::{Block, TASKS};
 use super::geometry::Geometry;
 use crate::ops::aligned::{Aligned, Lent};
 use crate::ops::cpu::{Disjoint, Unwritten};
 use crate::ops::packed::channel_blocks;
 use crate::ops::tile::Instructions;
-
-/// Tasks below which the blocks are shared out among several that each sum a part.
-const TASKS: usize = 16;
 
 thread_local! {
     /// Lent while in use: a thread may do other tasks in between.

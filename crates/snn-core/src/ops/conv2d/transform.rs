@@ -10,6 +10,7 @@
 
 use std::sync::OnceLock;
 
+use crate::ops::level::best;
 use crate::ops::simd::{Four, Vector};
 
 /// Frequencies of a tile.
@@ -52,7 +53,7 @@ impl Transforms {
     /// Those whose vectors are as wide as those of [`crate::ops::tile::Instructions::best`].
     pub(super) fn best() -> &'static Self {
         static BEST: OnceLock<&'static Transforms> = OnceLock::new();
-        BEST.get_or_init(|| Self::all()[0])
+        BEST.get_or_init(|| best(Self::all(), |set| set.lanes))
     }
 
     /// All that this processor has, the widest first.

@@ -10,9 +10,9 @@ use std::thread::LocalKey;
 
 use rayon::prelude::*;
 
-use super::blocks::Block;
+use super::blocks::{Block, TASKS};
 use super::geometry::Geometry;
-use super::layout::{Strip, channels_last, deinterleave};
+use super::layout::{Strip, channels_first, channels_last};
 use super::pieces::{self, Piece};
 use super::transform::{FREQUENCIES, Square, Transforms};
 use crate::ops::aligned::{Aligned, LINE, Lent};
@@ -21,8 +21,6 @@ use crate::ops::packed::channel_blocks;
 use crate::ops::tile::{Instructions, Operands};
 use crate::ops::transpose::transpose;
 
-/// Blocks below which groups of channels become tasks of their own.
-const TASKS: usize = 16;
 /// Weights of a pair of channels.
 const TAPS: usize = 9;
 
@@ -251,14 +249,9 @@ pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
                         (transforms.output)(from, lines, to, square, width);
                     }
                 }
-                let kept = width.min(g.out_channels - first);
-                let plane = block.rows.len() * g.out_width;
-                for (image, sums) in block.images.clone().zip(sums.chunks_exact(plane * width)) {
-                    let start = (image * g.out_channels + first) * g.out_plane()
-                        + block.rows.start * g.out_width;
-                    // SAFETY: these rows of these output channels of this image are this task's alone.
-                    unsafe { deinterleave(sums, width, kept, out.at(start), g.out_plane()) };
-                }
+                let channels = first..g.out_channels.min(first + width);
+                // SAFETY: these channels of this block are this task's alone.
+                unsafe { channels_first(g, sums, width, block, channels, out) };
             }
         });
     });

@@ -345,10 +345,12 @@ mod x86 {
     };
 
     use super::{Compress, Lists, Spikes};
+    use crate::ops::level::widest_lanes;
 
     /// Whether the processor has the instructions of this module.
     pub(super) fn exists() -> bool {
-        is_x86_feature_detected!("avx512f")
+        widest_lanes() >= 16
+            && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vbmi2")
             && is_x86_feature_detected!("popcnt")

@@ -13,6 +13,7 @@ use std::sync::OnceLock;
 pub(crate) use self::fire::{Currents, Fired, Neurons};
 pub(crate) use self::lists::{Lists, SEGMENT, Spikes};
 use crate::neuron::NeuronSettings;
+use crate::ops::level::best;
 
 /// A set of instructions and the functions that use it.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ impl Kernels {
     /// The widest that this processor has.
     pub(crate) fn best() -> &'static Self {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
-        BEST.get_or_init(|| Self::all()[0])
+        BEST.get_or_init(|| best(Self::all(), |set| set.lanes))
     }
 
     /// All that this processor has, the widest first.
