@@ -6,6 +6,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use snn_core::ops::batch_norm::{self, BatchStatistics};
+use snn_core::ops::conv2d::Sums;
 use snn_core::rng::Seed;
 use snn_core::{ActivationFunction, Layer, Parameters, Topology, checkpoint, dropout, ops};
 
@@ -165,7 +166,7 @@ impl Ann {
             x = match *layer {
                 Layer::Conv2d {
                     stride, padding, ..
-                } => ops::conv2d::conv2d(&x, weight()?, bias, stride, padding)?,
+                } => ops::conv2d::conv2d_with(&x, weight()?, bias, stride, padding, Sums::Fastest)?,
                 Layer::Linear { .. } => ops::linear::linear(&x, weight()?, bias)?,
                 Layer::BatchNorm { epsilon, .. } => {
                     if keep {

@@ -1,5 +1,6 @@
 use candle_core::{DType, Tensor, Var};
-use snn_core::ops::conv2d::{backward, conv2d, reference};
+use snn_core::Result;
+use snn_core::ops::conv2d::{Sums, backward, conv2d, conv2d_with, reference};
 use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient, devices};
 
 use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
@@ -136,9 +137,13 @@ fn equals_the_reference() {
         let (what, fits) = (format!("{case:?}"), |side: usize| {
             (side + 2 * padding - k).is_multiple_of(stride)
         });
+        let fastest =
+            |x: &[Tensor]| conv2d_with(&x[0], &x[1], x.get(2), stride, padding, Sums::Fastest);
         if fits(case.h) && fits(case.w) {
-            assert_twins(&what, &inputs, SUMS, fast, slow);
-            assert_twins(&what, &inputs[..2], SUMS, fast, slow);
+            for fast in [&fast as &dyn Fn(&[Tensor]) -> Result<Tensor>, &fastest] {
+                assert_twins(&what, &inputs, SUMS, fast, slow);
+                assert_twins(&what, &inputs[..2], SUMS, fast, slow);
+            }
         } else {
             // candle has no backward pass where the last positions of the input are not reached
             let slow = slow(&inputs).expect("slow");
@@ -169,10 +174,10 @@ fn gradients_are_slopes() {
     }
 }
 
-/// The gradients of 3x3 convolutions are Winograd's where sizes are even and direct sums where they are odd; both against
-/// f64, on as many products per sum.
+/// 3x3 convolutions that may add as is fastest and their gradients are Winograd's where sizes are even and direct sums where
+/// they are odd; both against f64, on as many products per sum.
 #[test]
-fn gradients_by_winograd_are_as_exact_as_direct_ones() {
+fn winograd_is_as_exact_as_direct_sums() {
     let errors = |side: usize| {
         let case = Case {
             n: 4,
@@ -182,24 +187,26 @@ fn gradients_by_winograd_are_as_exact_as_direct_ones() {
             w: side,
             ..SMALL
         };
-        let gradients = |dtype| {
+        let results = |dtype| {
             let variables = case.inputs().map(|t| {
                 let t = t.to_dtype(dtype).expect("another type");
                 Var::from_tensor(&t).expect("a variable")
             });
-            let [x, w, _] = &variables;
-            let y = conv2d(x, w, None, 1, 1).expect("forward");
+            let [x, w, b] = &variables;
+            let y = conv2d_with(x, w, Some(b), 1, 1, Sums::Fastest).expect("forward");
+            let forward = y.detach();
             let weights = normal(4, y.dims()).to_dtype(dtype).expect("another type");
             let loss = (y * weights).and_then(|y| y.sum_all()).expect("a loss");
             let gradients = loss.backward().expect("backward");
-            [x, w].map(|v| {
-                let g = gradients.get(v).expect("a gradient").to_dtype(DType::F64);
-                g.and_then(|g| g.flatten_all()?.to_vec1::<f64>())
+            let of = |v: &Var| gradients.get(v).expect("a gradient").clone();
+            [forward, of(x), of(w)].map(|y| {
+                let y = y.to_dtype(DType::F64);
+                y.and_then(|y| y.flatten_all()?.to_vec1::<f64>())
                     .expect("numbers")
             })
         };
-        let (fast, exact) = (gradients(DType::F32), gradients(DType::F64));
-        [0, 1].map(|i| {
+        let (fast, exact) = (results(DType::F32), results(DType::F64));
+        [0, 1, 2].map(|i| {
             let scale = exact[i].iter().fold(0f64, |m, x| m.max(x.abs()));
             let worst = fast[i]
                 .iter()
@@ -209,10 +216,11 @@ fn gradients_by_winograd_are_as_exact_as_direct_ones() {
         })
     };
     let (winograd, direct) = (errors(16), errors(17));
-    for (of, (winograd, direct)) in ["input", "weight"].iter().zip(winograd.iter().zip(direct)) {
+    let names = ["result", "gradient of the input", "gradient of the weight"];
+    for (of, (winograd, direct)) in names.iter().zip(winograd.iter().zip(direct)) {
         assert!(
             *winograd < 4.0 * direct && *winograd < 64.0,
-            "gradient of the {of}: {winograd} roundings of the largest, {direct} by direct sums"
+            "{of}: {winograd} roundings of the largest, {direct} by direct sums"
         );
     }
 }
@@ -339,7 +347,8 @@ fn threads_do_not_matter() {
             let [x, w, b] = &variables;
             let y = conv2d(x, w, Some(b), stride, 1).expect("forward");
             let gradients = weighted(&y).expect("a loss").backward().expect("backward");
-            let mut all = bytes(&y);
+            let fastest = conv2d_with(x, w, Some(b), stride, 1, Sums::Fastest);
+            let mut all = [bytes(&y), bytes(&fastest.expect("forward"))].concat();
             variables
                 .iter()
                 .for_each(|v| all.extend(bytes(gradients.get(v).expect("a gradient"))));

@@ -9,6 +9,7 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
+use super::Sums;
 use super::blocks::{Block, Positions, TASKS};
 use super::geometry::Geometry;
 use super::layout::{Strip, Strips, channels_first, channels_last};
@@ -37,8 +38,18 @@ thread_local! {
 }
 
 /// `[N, O, H', W']`
-pub(super) fn forward(g: &Geometry, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-    convolve(g, x, (weight, Order::Output), bias)
+pub(super) fn forward(
+    g: &Geometry,
+    x: &[f32],
+    weight: &[f32],
+    bias: Option<&[f32]>,
+    sums: Sums,
+) -> Vec<f32> {
+    let weight = (weight, Order::Output);
+    if sums == Sums::Fastest && winograd::applies(g) {
+        return winograd::convolve(g, x, weight, bias);
+    }
+    convolve(g, x, weight, bias)
 }
 
 /// Gradients of the input and of the weight, side by side: what threads find nothing to do in one of them turn to the
@@ -61,7 +72,7 @@ pub(super) fn backward_data(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32
         return scattered(g, weight, gy);
     };
     if winograd::applies(&transposed) {
-        return winograd::convolve(&transposed, gy, weight);
+        return winograd::convolve(&transposed, gy, (weight, Order::Input), None);
     }
     convolve(&transposed, gy, (weight, Order::Input), None)
 }

@@ -1,7 +1,7 @@
 //! The convolution on slices, for those who keep no graph.
 
-use super::cpu;
 use super::geometry::Geometry;
+use super::{Sums, cpu};
 
 /// A convolution of given sizes on the CPU.
 #[derive(Debug, Clone, Copy)]
@@ -20,7 +20,7 @@ impl Convolution {
 
     /// `[N, O, H', W']`
     pub(crate) fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        cpu::forward(&self.0, x, weight, bias)
+        cpu::forward(&self.0, x, weight, bias, Sums::Ordered)
     }
 
     /// Gradient of the input.

@@ -41,6 +41,8 @@ pub(super) struct Transforms {
     pub(super) input: Spread,
     /// `A gy A'` of a 2x2 square.
     pub(super) gradient: Spread,
+    /// `G w G'` of a 3x3 square.
+    pub(super) weight: Spread,
     /// `G w G'` of a 3x3 square turned by half a turn.
     pub(super) turned_weight: Spread,
     /// `A' m A`, a 2x2 square.
@@ -102,6 +104,15 @@ struct TurnedWeight;
 impl Axis<3, 4> for TurnedWeight {
     #[inline(always)]
     unsafe fn apply<V: Vector>([c, b, a]: [V; 3]) -> [V; 4] {
+        // SAFETY: the caller's promise.
+        unsafe { Weight::apply([a, b, c]) }
+    }
+}
+
+struct Weight;
+impl Axis<3, 4> for Weight {
+    #[inline(always)]
+    unsafe fn apply<V: Vector>([a, b, c]: [V; 3]) -> [V; 4] {
         // SAFETY: the caller's promise.
         unsafe {
             let half = V::splat(0.5);
@@ -252,6 +263,7 @@ macro_rules! transforms {
                 lanes: <$vector as Vector>::LANES,
                 input: spread::<Input, 4>,
                 gradient: spread::<Gradient, 2>,
+                weight: spread::<Weight, 3>,
                 turned_weight: spread::<TurnedWeight, 3>,
                 output: gather::<Output, 2>,
                 weight_gradient: gather::<WeightGradient, 3>,
@@ -262,7 +274,9 @@ macro_rules! transforms {
 
 mod portable {
     use super::WeightGradient;
-    use super::{Axis, Four, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector};
+    use super::{
+        Axis, Four, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector, Weight,
+    };
 
     transforms!(PORTABLE, Four);
 }
@@ -271,7 +285,8 @@ use portable::PORTABLE;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{
-        Axis, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector, WeightGradient,
+        Axis, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector, Weight,
+        WeightGradient,
     };
     use crate::ops::simd::x86::{Eight, Sixteen};
 
@@ -337,6 +352,7 @@ mod tests {
                 spread(transforms.turned_weight, &turned, 3),
                 spread(transforms.gradient, &gy, 2),
             );
+            assert_eq!(spread(transforms.weight, &w, 3), fw);
             let y = gather(transforms.output, &fd, &fw, 2);
             let gw = gather(transforms.weight_gradient, &fd, &fg, 3);
             // both correlate the input with a smaller square

@@ -1,8 +1,8 @@
-//! Gradients of a 3x3 convolution of stride 1 by Winograd's F(2x2, 3x3) ([`super::transform`]): 16 products per pair of
-//! channels and 2x2 outputs instead of 36.
+//! A 3x3 convolution of stride 1 and its gradients by Winograd's F(2x2, 3x3) ([`super::transform`]): 16 products per pair
+//! of channels and 2x2 outputs instead of 36.
 //!
-//! Its rounding differs from that of the direct sum by a small factor (a test holds both against f64). So it computes
-//! gradients alone: the forward pass adds in the one order that the event-driven engine shares.
+//! Its rounding differs from that of the direct sum by a small factor (a test holds both against f64). So the forward pass
+//! takes it only where that is allowed: else it adds in the one order that the event-driven engine shares.
 
 use std::cell::{Cell, RefCell};
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::pieces::{self, Piece};
 use super::transform::{FREQUENCIES, Square, Transforms};
 use crate::ops::aligned::{Aligned, LINE, Lent};
 use crate::ops::cpu::{Disjoint, Unwritten};
-use crate::ops::packed::channel_blocks;
+use crate::ops::packed::{Order, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
 use crate::ops::transpose::transpose;
 
@@ -150,8 +150,13 @@ fn spread_input(
     }
 }
 
-/// The convolution of gradients `x` with the weight of the forward pass, `[C, O, 3, 3]`, its taps turned round.
-pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
+/// The convolution of `x` with a weight in one of its orders.
+pub(super) fn convolve(
+    g: &Geometry,
+    x: &[f32],
+    weight: (&[f32], Order),
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
     let (instructions, transforms) = (Instructions::best(), Transforms::best());
     let blocks = Block::all(g, 2);
     let groups = instructions.groups(g.out_channels);
@@ -250,6 +255,13 @@ pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
                     }
                 }
                 let channels = first..g.out_channels.min(first + width);
+                if let Some(bias) = bias {
+                    for sums in sums.chunks_exact_mut(width) {
+                        for (sum, bias) in sums.iter_mut().zip(&bias[channels.clone()]) {
+                            *sum += bias;
+                        }
+                    }
+                }
                 // SAFETY: these channels of this block are this task's alone.
                 unsafe { channels_first(g, sums, width, block, channels, out) };
             }
@@ -259,11 +271,10 @@ pub(super) fn convolve(g: &Geometry, x: &[f32], weight: &[f32]) -> Vec<f32> {
     unsafe { y.written() }
 }
 
-/// `G w G'` of the turned weights between some channels and `width` output channels from `first` on,
-/// `[16, channels, width]`.
+/// `G w G'` of the weights between some channels and `width` output channels from `first` on, `[16, channels, width]`.
 fn spread_weight(
     g: &Geometry,
-    weight: &[f32],
+    (weight, order): (&[f32], Order),
     channels: Range<usize>,
     (first, width): (usize, usize),
     to: &mut [f32],
@@ -280,14 +291,24 @@ fn spread_weight(
     for (c, channel) in channels.enumerate() {
         for o in (0..width).step_by(lanes) {
             let count = lanes.min(g.out_channels - first - o);
-            let from = &weight[(channel * g.out_channels + first + o) * TAPS..][..count * TAPS];
+            let (start, row, spread) = match order {
+                Order::Output => {
+                    let row = g.channels * TAPS;
+                    ((first + o) * row + channel * TAPS, row, transforms.weight)
+                }
+                Order::Input => {
+                    let start = (channel * g.out_channels + first + o) * TAPS;
+                    (start, TAPS, transforms.turned_weight)
+                }
+            };
+            let from = &weight[start..][..(count - 1) * row + TAPS];
             // SAFETY: `from` has `count` kernels; `kernels` are 3x3 vectors; each frequency has a line of `width` for each
             // channel.
             unsafe {
-                let from = (from.as_ptr(), TAPS);
+                let from = (from.as_ptr(), row);
                 transpose(from, (count, TAPS), (kernels.as_mut_ptr(), lanes));
                 let to = to[c * width + o..].as_mut_ptr();
-                (transforms.turned_weight)(kernels.as_ptr(), square, to, frequency, lanes);
+                spread(kernels.as_ptr(), square, to, frequency, lanes);
             }
         }
     }
