@@ -27,8 +27,10 @@ pub mod time;
 pub(crate) mod transpose;
 pub(crate) mod widest;
 
-/// The instructions that the kernels use: `avx512`, `avx2` or `portable`. They are the widest that the processor has, and
-/// no wider than the variable `SNN_INSTRUCTIONS` says if it names one of these.
+pub use self::level::limit_instructions;
+
+/// The instructions that the kernels use: `avx512`, `avx2` or `portable`. They are the widest that the processor has, up to
+/// [`limit_instructions`].
 pub fn instructions() -> &'static str {
     tile::Instructions::best().name
 }

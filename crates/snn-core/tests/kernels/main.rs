@@ -19,6 +19,12 @@ use snn_core::rng::Seed;
 use snn_core::{Error, Result};
 use testkit::{Tolerance, assert_close, devices};
 
+/// First by its name: it bounds the instructions where [`instructions`] asks for that.
+#[test]
+fn a_bound_comes_before_everything_else() {
+    instructions::bound();
+}
+
 /// Sides, channels and batches around the widths of vector registers and blocks.
 const AWKWARD: [usize; 7] = [1, 2, 31, 33, 127, 128, 129];
 

@@ -16,6 +16,12 @@ use candle_core::{Device, Tensor};
 use snn_core::rng::Seed;
 use snn_core::{ActivationFunction, Layer, Parameters, SpikingNetwork, SpikingSettings, Topology};
 
+/// First by its name: it bounds the instructions where [`instructions`] asks for that.
+#[test]
+fn a_bound_comes_before_everything_else() {
+    instructions::bound();
+}
+
 const RELU: Layer = Layer::Activation {
     function: ActivationFunction::Relu,
 };
