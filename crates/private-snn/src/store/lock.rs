@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 /// that the lock of a dead process is never in the way.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -51,7 +51,15 @@ impl Lock {
             write!(file, "{}", std::process::id())
         };
         write(&mut file).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    /// Lets go at once: closing the file would not while a process that was just started still has a copy of it.
+    fn drop(&mut self) {
+        // the system lets go of it later if this fails
+        let _ = self.file.unlock();
     }
 }
 
