@@ -1,8 +1,6 @@
 //! The spikes of some images over a stretch of time: a bit for each neuron and step.
 
-use std::cell::Cell;
-
-use crate::ops::aligned::{Aligned, Lent};
+use crate::ops::aligned::{Lent, Shelf};
 use crate::ops::cpu::scratch;
 use crate::ops::events::{Kernels, SEGMENT};
 use crate::ops::packed::channel_blocks;
@@ -35,9 +33,7 @@ pub(crate) struct Raster {
     pub(super) spikes: Vec<u64>,
 }
 
-thread_local! {
-    static VALUES: Cell<Aligned> = const { Cell::new(Aligned::new()) };
-}
+static VALUES: Shelf = Shelf::new();
 
 impl Raster {
     /// Without events; where it is `valued`, the values are whatever they are.
@@ -58,7 +54,7 @@ impl Raster {
             blocks,
             line,
             words: vec![0; cells * blocks],
-            values: valued.then(|| Lent::new(&VALUES, cells * line)),
+            values: valued.then(|| VALUES.lend(cells * line)),
             counts: vec![0; blocks * cells],
             spikes: vec![0; positions],
         }

@@ -1,8 +1,7 @@
 //! Buffers that begin with a cache line: a vector that lies across two lines is loaded and stored twice.
 
-use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
-use std::thread::LocalKey;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Numbers of a cache line.
 pub(crate) const LINE: usize = 16;
@@ -32,7 +31,8 @@ impl Aligned {
     /// The first `len` numbers of a scratch buffer that only ever grows; their values are whatever was there.
     pub(crate) fn first(&mut self, len: usize) -> &mut [f32] {
         if self.len() < len {
-            self.lines.resize(len.div_ceil(LINE), Line([0.0; LINE]));
+            *self = Self::new();
+            *self = Self::zeros(len);
         }
         &mut self[..len]
     }
@@ -55,22 +55,48 @@ impl DerefMut for Aligned {
     }
 }
 
-/// A buffer that a thread lends out, and keeps for the next time: fresh pages cost more time than most kernels need to
-/// fill them.
+/// Buffers that wait for their next use: fresh pages cost more time than most kernels need to fill them. They are not a
+/// thread's own, since who takes one and who gives it back may be two threads.
+#[derive(Debug)]
+pub(crate) struct Shelf(Mutex<Vec<Aligned>>);
+
+impl Shelf {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(Vec::new()))
+    }
+
+    fn buffers(&self) -> MutexGuard<'_, Vec<Aligned>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// `len` numbers, which are back on the shelf when they are dropped; their values are whatever was there.
+    pub(crate) fn lend(&'static self, len: usize) -> Lent {
+        let mut buffers = self.buffers();
+        let fits = (0..buffers.len()).filter(|&i| buffers[i].len() >= len);
+        let best = fits.min_by_key(|&i| buffers[i].len());
+        let buffer = match best {
+            Some(i) => Some(buffers.swap_remove(i)),
+            None => buffers.pop(),
+        };
+        drop(buffers);
+        let mut buffer = buffer.unwrap_or_default();
+        buffer.first(len);
+        Lent {
+            buffer,
+            len,
+            shelf: self,
+        }
+    }
+}
+
+/// A buffer from a [`Shelf`].
 pub(crate) struct Lent {
     buffer: Aligned,
     len: usize,
-    from: &'static LocalKey<Cell<Aligned>>,
+    shelf: &'static Shelf,
 }
 
 impl Lent {
-    /// `len` numbers; their values are whatever was there.
-    pub(crate) fn new(from: &'static LocalKey<Cell<Aligned>>, len: usize) -> Self {
-        let mut buffer = from.take();
-        buffer.first(len);
-        Self { buffer, len, from }
-    }
-
     pub(crate) fn values(&mut self) -> &mut [f32] {
         &mut self.buffer[..self.len]
     }
@@ -86,7 +112,8 @@ impl Deref for Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        self.from.set(std::mem::take(&mut self.buffer));
+        let buffer = std::mem::take(&mut self.buffer);
+        self.shelf.buffers().push(buffer);
     }
 }
 
@@ -106,5 +133,22 @@ mod tests {
             numbers.fill(len as f32);
             assert_eq!(buffer.first(len / 2), vec![len as f32; len / 2]);
         }
+    }
+
+    #[test]
+    fn what_was_lent_is_lent_again() {
+        static SHELF: Shelf = Shelf::new();
+        let small = SHELF.lend(20);
+        let mut large = SHELF.lend(300);
+        large.values().fill(1.0);
+        let start = large.as_ptr();
+        std::thread::scope(|scope| {
+            scope.spawn(|| drop(large));
+        });
+        drop(small);
+        let again = SHELF.lend(200);
+        assert_eq!((again.as_ptr(), again.len()), (start, 200));
+        assert!(again.iter().all(|x| *x == 1.0));
+        assert_eq!(SHELF.buffers().len(), 1);
     }
 }

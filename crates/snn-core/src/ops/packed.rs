@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::aligned::{Aligned, Lent};
+use super::aligned::{Aligned, Lent, Shelf};
 use super::tile::Instructions;
 use super::transpose::transpose;
 
@@ -39,9 +39,9 @@ pub(super) enum Order {
     Input,
 }
 
+static VALUES: Shelf = Shelf::new();
+
 thread_local! {
-    /// Room for packed weights, taken while in use.
-    static VALUES: Cell<Aligned> = const { Cell::new(Aligned::new()) };
     /// Room for a few outputs' weights on their way.
     static COLUMNS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
 }
@@ -59,7 +59,7 @@ impl Packed {
         let instructions = Instructions::best();
         let depth = sizes.channels * sizes.taps;
         let padded = instructions.padded(sizes.out_channels);
-        let mut values = Lent::new(&VALUES, padded * depth);
+        let mut values = VALUES.lend(padded * depth);
         values
             .values()
             .par_chunks_mut(instructions.width() * depth)

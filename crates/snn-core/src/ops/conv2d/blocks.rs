@@ -8,9 +8,6 @@ use super::geometry::Geometry;
 /// must not depend on the number of threads, so this doesn't.
 pub(super) const TASKS: usize = 16;
 
-/// Output positions of a block.
-const POSITIONS: usize = 256;
-
 /// Output rows of some images, all of several images or some of one.
 #[derive(Debug, Clone)]
 pub(super) struct Block {
@@ -24,11 +21,11 @@ impl Block {
         self.images.len() * self.rows.len() * g.out_width
     }
 
-    /// The whole output, in blocks of a multiple of `step` rows where there are as many.
-    pub(super) fn all(g: &Geometry, step: usize) -> Vec<Self> {
+    /// The whole output, in blocks of about so many positions and a multiple of `step` rows where there are as many.
+    pub(super) fn all(g: &Geometry, step: usize, positions: usize) -> Vec<Self> {
         let rows =
-            (POSITIONS / g.out_width / step * step).clamp(step.min(g.out_height), g.out_height);
-        let together = (POSITIONS / (rows * g.out_width)).max(1);
+            (positions / g.out_width / step * step).clamp(step.min(g.out_height), g.out_height);
+        let together = (positions / (rows * g.out_width)).max(1);
         let images = (0..g.images).step_by(if rows == g.out_height { together } else { 1 });
         let mut blocks = Vec::new();
         for first in images {

@@ -12,14 +12,17 @@ use rayon::prelude::*;
 use super::Sums;
 use super::blocks::{Block, Positions, TASKS};
 use super::geometry::Geometry;
-use super::layout::{Strip, Strips, channels_first, channels_last};
+use super::layout::{Strip, Strips, channels_first};
 use super::pieces::{self, Piece};
-use super::winograd;
+use super::winograd::Winograd;
 use crate::ops::aligned::Aligned;
 use crate::ops::cpu::{Disjoint, Matrix, Unwritten, product, sum};
 use crate::ops::packed::{self, Order, Packed, Sizes, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
 use crate::ops::transpose::transpose;
+
+/// Output positions of a block.
+const POSITIONS: usize = 256;
 
 /// Numbers of the patches whose gradients are computed at once where the stride is not 1.
 const PATCHES: usize = 1 << 17;
@@ -27,7 +30,6 @@ const PATCHES: usize = 1 << 17;
 #[derive(Default)]
 struct Scratch {
     strip: Aligned,
-    gradient: Aligned,
     sums: Aligned,
     patches: Aligned,
     weight: Aligned,
@@ -46,10 +48,10 @@ pub(super) fn forward(
     sums: Sums,
 ) -> Vec<f32> {
     let weight = (weight, Order::Output);
-    if sums == Sums::Fastest && winograd::applies(g) {
-        return winograd::convolve(g, x, weight, bias);
+    match Winograd::of(g) {
+        Some(winograd) if sums == Sums::Fastest => winograd.convolve(x, weight, bias),
+        _ => convolve(g, x, weight, bias),
     }
-    convolve(g, x, weight, bias)
 }
 
 /// Gradients of the input and of the weight, side by side: what threads find nothing to do in one of them turn to the
@@ -71,10 +73,11 @@ pub(super) fn backward_data(g: &Geometry, weight: &[f32], gy: &[f32]) -> Vec<f32
     let Some(transposed) = g.transposed() else {
         return scattered(g, weight, gy);
     };
-    if winograd::applies(&transposed) {
-        return winograd::convolve(&transposed, gy, (weight, Order::Input), None);
+    let weight = (weight, Order::Input);
+    match Winograd::of(&transposed) {
+        Some(winograd) => winograd.convolve(gy, weight, None),
+        None => convolve(&transposed, gy, weight, None),
     }
-    convolve(&transposed, gy, (weight, Order::Input), None)
 }
 
 fn sizes(g: &Geometry) -> Sizes {
@@ -94,7 +97,7 @@ fn convolve(
     let (instructions, sizes) = (Instructions::best(), sizes(g));
     let mut y = Unwritten::new(g.images * g.out_channels * g.out_plane());
     let out = y.places();
-    let blocks = Block::all(g, 1);
+    let blocks = Block::all(g, 1, POSITIONS);
     let groups = instructions.groups(g.out_channels);
     // of few blocks the groups of output channels are tasks of their own, which share the strips
     let few = blocks.len() < TASKS;
@@ -111,7 +114,7 @@ fn convolve(
         BUFFERS.with_borrow_mut(|buffers| {
             let strip = Strip::new(g, block.images.len(), block.rows.clone());
             let values = match &strips {
-                Some(strips) => strips.of(task / split),
+                Some(strips) => strips.of(task / split, 0),
                 None => {
                     let values = buffers.strip.first(strip.len(g.channels));
                     for channels in channel_blocks(g.channels) {
@@ -253,14 +256,17 @@ fn add_patches(g: &Geometry, patches: &[f32], gx: &mut [f32]) {
 
 /// Gradient of the weight, `[O, C, k, k]`.
 pub(super) fn backward_weight(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
-    if winograd::applies(g) {
-        return winograd::backward_weight(g, x, gy);
+    if let Some(winograd) = Winograd::of(g) {
+        return winograd.backward_weight(x, gy);
     }
     pieces::weight_gradient(
         g,
         g.taps(),
-        &Block::all(g, 1),
-        |piece, block, sums| add_products(g, (x, gy), piece, block, sums),
+        &Block::all(g, 1, POSITIONS),
+        (x, gy),
+        |piece, block, values, gradient, sums| {
+            add_products(g, (values, gradient), piece, block, sums);
+        },
         |piece, parts, out| gather_weight(g, piece, parts, out),
     )
 }
@@ -268,7 +274,7 @@ pub(super) fn backward_weight(g: &Geometry, x: &[f32], gy: &[f32]) -> Vec<f32> {
 /// Adds what one block gives for a piece, `[c, tap, o]` with a spare line at the end.
 fn add_products(
     g: &Geometry,
-    (x, gy): (&[f32], &[f32]),
+    (values, gradient): (&[f32], &[f32]),
     piece: &Piece,
     block: &Block,
     sums: &mut [f32],
@@ -276,46 +282,40 @@ fn add_products(
     let instructions = Instructions::best();
     let (count, line) = (piece.channels.len(), piece.line);
     let spare = sums.len() - line;
-    BUFFERS.with_borrow_mut(|buffers| {
-        let strip = Strip::new(g, block.images.len(), block.rows.clone());
-        let values = buffers.strip.first(strip.len(count));
-        strip.fill(g, x, block.images.clone(), piece.channels.clone(), values);
-        let gradient = buffers.gradient.first(block.positions(g) * line);
-        channels_last(g, gy, block, piece.outputs.clone(), line, gradient);
-        let rows: Vec<usize> = (0..count).collect();
-        for (first, width) in instructions.groups(line) {
-            for tap in 0..g.taps() {
-                let (a, b) = (tap / g.kernel, tap % g.kernel);
-                let down = g.outputs_inside(a, g.height, g.out_height);
-                let across = g.outputs_inside(b, g.width, g.out_width);
-                let segments: Vec<(usize, usize)> = strip
-                    .output_rows(g)
-                    .enumerate()
-                    .filter(|(row, _)| down.contains(&(block.rows.start + row % block.rows.len())))
-                    .map(|(row, cell)| {
-                        let cell = cell + strip.row(a) + b + across.start * g.stride;
-                        (cell * count, (row * g.out_width + across.start) * line)
-                    })
-                    .collect();
-                let operands = Operands {
-                    segments: &segments,
-                    depth: across.len(),
-                    a: values,
-                    a_step: g.stride * count,
-                    b: &gradient[first..],
-                    b_step: line,
-                };
-                let targets: Vec<usize> = (0..count)
-                    .map(|c| (c * g.taps() + tap) * line + first)
-                    .collect();
-                // SAFETY: `sums` has a line for each channel and tap and a spare one.
-                unsafe {
-                    let to = sums.as_mut_ptr();
-                    instructions.run(&operands, &rows, to, &targets, spare, width);
-                }
+    let strip = Strip::new(g, block.images.len(), block.rows.clone());
+    let rows: Vec<usize> = (0..count).collect();
+    for (first, width) in instructions.groups(line) {
+        for tap in 0..g.taps() {
+            let (a, b) = (tap / g.kernel, tap % g.kernel);
+            let down = g.outputs_inside(a, g.height, g.out_height);
+            let across = g.outputs_inside(b, g.width, g.out_width);
+            let segments: Vec<(usize, usize)> = strip
+                .output_rows(g)
+                .enumerate()
+                .filter(|(row, _)| down.contains(&(block.rows.start + row % block.rows.len())))
+                .map(|(row, cell)| {
+                    let cell = cell + strip.row(a) + b + across.start * g.stride;
+                    (cell * count, (row * g.out_width + across.start) * line)
+                })
+                .collect();
+            let operands = Operands {
+                segments: &segments,
+                depth: across.len(),
+                a: values,
+                a_step: g.stride * count,
+                b: &gradient[first..],
+                b_step: line,
+            };
+            let targets: Vec<usize> = (0..count)
+                .map(|c| (c * g.taps() + tap) * line + first)
+                .collect();
+            // SAFETY: `sums` has a line for each channel and tap and a spare one.
+            unsafe {
+                let to = sums.as_mut_ptr();
+                instructions.run(&operands, &rows, to, &targets, spare, width);
             }
         }
-    });
+    }
 }
 
 /// Writes the weights of a piece, the sum of the parts.

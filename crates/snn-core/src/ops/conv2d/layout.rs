@@ -1,15 +1,15 @@
 //! Channels last: how images lie in memory while a convolution works on them.
 
-use std::cell::Cell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::blocks::Block;
 use super::geometry::Geometry;
-use crate::ops::aligned::{Aligned, Lent};
+use crate::ops::aligned::{LINE, Lent, Shelf};
 use crate::ops::cpu::Disjoint;
 use crate::ops::packed::channel_blocks;
+use crate::ops::tile::Instructions;
 use crate::ops::transpose::transpose;
 
 /// `to[i * line + c] = from[c * pitch + i]` for c below `count` and as many i as `to` has lines.
@@ -155,44 +155,101 @@ impl Strip {
     }
 }
 
-thread_local! {
-    /// Room for strips, taken while in use.
-    static STRIPS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
-}
+static STRIPS: Shelf = Shelf::new();
+static LINES: Shelf = Shelf::new();
 
 /// The strips of all blocks.
 pub(super) struct Strips {
     values: Lent,
+    strips: Vec<Strip>,
     /// Numbers from one strip to the next.
     pitch: usize,
 }
 
 impl Strips {
-    pub(super) fn new(g: &Geometry, x: &[f32], blocks: &[Block]) -> Self {
+    fn strips(g: &Geometry, blocks: &[Block]) -> Vec<Strip> {
         let strip = |block: &Block| Strip::new(g, block.images.len(), block.rows.clone());
+        blocks.iter().map(strip).collect()
+    }
+
+    fn pitch(g: &Geometry, strips: &[Strip]) -> usize {
+        let sizes = strips.iter().map(|strip| strip.len(g.channels));
+        sizes.max().unwrap_or(0)
+    }
+
+    /// Numbers of them all.
+    pub(super) fn size(g: &Geometry, blocks: &[Block]) -> usize {
+        Self::pitch(g, &Self::strips(g, blocks)) * blocks.len()
+    }
+
+    pub(super) fn new(g: &Geometry, x: &[f32], blocks: &[Block]) -> Self {
         let channels: Vec<Range<usize>> = channel_blocks(g.channels).collect();
-        let pitch = blocks
-            .iter()
-            .map(|block| strip(block).len(g.channels))
-            .max();
-        let pitch = pitch.unwrap_or(0);
-        let mut values = Lent::new(&STRIPS, pitch * blocks.len());
+        let strips = Self::strips(g, blocks);
+        let pitch = Self::pitch(g, &strips);
+        let mut values = STRIPS.lend(pitch * blocks.len() + LINE);
         let places = Disjoint::new(values.values());
         (0..blocks.len() * channels.len())
             .into_par_iter()
             .for_each(|task| {
                 let (i, channels) = (task / channels.len(), &channels[task % channels.len()]);
-                let (block, strip) = (&blocks[i], strip(&blocks[i]));
+                let (images, strip) = (blocks[i].images.clone(), &strips[i]);
                 let start = i * pitch + strip.len(channels.start);
                 // SAFETY: these channels of this strip are this task's alone.
                 let to = unsafe { places.slice(start, strip.len(channels.len())) };
-                strip.fill(g, x, block.images.clone(), channels.clone(), to);
+                strip.fill(g, x, images, channels.clone(), to);
+            });
+        Self {
+            values,
+            strips,
+            pitch,
+        }
+    }
+
+    /// The strip of a block from a channel on that begins a block of channels, one block of channels after another, and at
+    /// least a vector beyond it.
+    pub(super) fn of(&self, block: usize, channel: usize) -> &[f32] {
+        &self.values[block * self.pitch + self.strips[block].len(channel)..]
+    }
+}
+
+/// All output positions, one block after another, in each one block of channels after another, `[positions, line]`.
+pub(super) struct Lines {
+    values: Lent,
+    /// Numbers of a position.
+    pitch: usize,
+}
+
+impl Lines {
+    /// Numbers of them all.
+    pub(super) fn size(g: &Geometry) -> usize {
+        g.images * g.out_plane() * Instructions::best().padded(g.out_channels)
+    }
+
+    /// From `y` `[N, O, H', W']`.
+    pub(super) fn new(g: &Geometry, y: &[f32], blocks: &[Block]) -> Self {
+        let pitch = Instructions::best().padded(g.out_channels);
+        let mut values = LINES.lend(Self::size(g));
+        let mut rest = values.values();
+        let mut tasks = Vec::new();
+        for block in blocks {
+            for channels in channel_blocks(g.out_channels) {
+                let line = Instructions::best().padded(channels.len());
+                let (to, after) = rest.split_at_mut(block.positions(g) * line);
+                rest = after;
+                tasks.push((block, channels, line, to));
+            }
+        }
+        tasks
+            .into_par_iter()
+            .for_each(|(block, channels, line, to)| {
+                channels_last(g, y, block, channels, line, to);
             });
         Self { values, pitch }
     }
 
-    /// The strip of a block, one block of channels after another.
-    pub(super) fn of(&self, block: usize) -> &[f32] {
-        &self.values[block * self.pitch..][..self.pitch]
+    /// The lines of a block from a channel on that begins a block of channels.
+    pub(super) fn of(&self, g: &Geometry, block: &Block, channel: usize) -> &[f32] {
+        let before = block.images.start * g.out_plane() + block.rows.start * g.out_width;
+        &self.values[before * self.pitch + block.positions(g) * channel..]
     }
 }

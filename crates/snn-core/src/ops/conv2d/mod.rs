@@ -9,7 +9,6 @@ mod layout;
 mod pieces;
 pub mod reference;
 pub(crate) mod slices;
-mod transform;
 mod winograd;
 
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor, Var};
@@ -46,7 +45,8 @@ pub enum Sums {
     /// In the order of blocks of channels, taps and channels: what [`crate::event`] gives bit for bit.
     Ordered,
     /// As is fastest: a 3x3 convolution of stride 1 whose outputs have even sides of at least 4 by Winograd's
-    /// F(2x2, 3x3), whose rounding error is up to four times that of ordered sums.
+    /// F(4x4, 3x3) or F(2x2, 3x3), whose largest rounding error is up to six times that of ordered sums. Which of them
+    /// depends on the size of the batch, too.
     Fastest,
 }
 

@@ -1,20 +1,26 @@
 //! The gradient of a weight, piece by piece: a piece is small enough to stay in the second-level cache.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::ops::Range;
 
 use rayon::prelude::*;
 
 use super::blocks::{Block, TASKS};
 use super::geometry::Geometry;
-use crate::ops::aligned::{Aligned, Lent};
+use super::layout::{Lines, Strip, Strips, channels_last};
+use crate::ops::aligned::{Aligned, LINE, Shelf};
 use crate::ops::cpu::{Disjoint, Unwritten};
 use crate::ops::packed::channel_blocks;
 use crate::ops::tile::Instructions;
 
+/// Numbers up to which inputs and gradients are laid out once for all pieces, not by each piece anew.
+const SHARED: usize = 1 << 24;
+
+static SUMS: Shelf = Shelf::new();
+
 thread_local! {
-    /// Lent while in use: a thread may do other tasks in between.
-    static SUMS: Cell<Aligned> = const { Cell::new(Aligned::new()) };
+    /// A strip and the gradients of a block.
+    static BUFFERS: RefCell<[Aligned; 2]> = const { RefCell::new([Aligned::new(), Aligned::new()]) };
 }
 
 /// Some input and some output channels.
@@ -27,12 +33,15 @@ pub(super) struct Piece {
 }
 
 /// Gradient of the weight, `[O, C, k, k]`. A piece is a sum of `places` lines of outputs per channel, and a spare line:
-/// `add` adds what a block gives to it; `gather` writes the weights that the sum of such parts, in order, stands for.
+/// `add` adds to it what a block gives, from the piece's channels of the block's [`Strip`], which other numbers follow up to
+/// whole vectors, and its outputs' gradients `[positions, line]`; `gather` writes the weights that the sum of such parts, in
+/// order, stands for.
 pub(super) fn weight_gradient(
     g: &Geometry,
     places: usize,
     blocks: &[Block],
-    add: impl Fn(&Piece, &Block, &mut [f32]) + Sync,
+    (x, gy): (&[f32], &[f32]),
+    add: impl Fn(&Piece, &Block, &[f32], &[f32], &mut [f32]) + Sync,
     gather: impl Fn(&Piece, &[&[f32]], Disjoint) + Sync,
 ) -> Vec<f32> {
     let pieces: Vec<Piece> = channel_blocks(g.channels)
@@ -49,20 +58,52 @@ pub(super) fn weight_gradient(
     let parts = TASKS.div_ceil(pieces.len()).min(blocks.len()).max(1);
     let mut gw = Unwritten::new(g.out_channels * g.channels * g.taps());
     let out = gw.places();
+    let several = |channels| channel_blocks(channels).nth(1).is_some();
+    let (strips, lines) = rayon::join(
+        || {
+            let shared = several(g.out_channels) && Strips::size(g, blocks) <= SHARED;
+            shared.then(|| Strips::new(g, x, blocks))
+        },
+        || {
+            let shared = several(g.channels) && Lines::size(g) <= SHARED;
+            shared.then(|| Lines::new(g, gy, blocks))
+        },
+    );
     let sum = |piece: &Piece, part: usize, sums: &mut [f32]| {
         sums.fill(0.0);
-        for block in &blocks[part * blocks.len() / parts..(part + 1) * blocks.len() / parts] {
-            add(piece, block, sums);
+        let range = part * blocks.len() / parts..(part + 1) * blocks.len() / parts;
+        for (i, block) in range.clone().zip(&blocks[range]) {
+            BUFFERS.with_borrow_mut(|[strip_buffer, line_buffer]| {
+                let values: &[f32] = match &strips {
+                    Some(strips) => strips.of(i, piece.channels.start),
+                    None => {
+                        let strip = Strip::new(g, block.images.len(), block.rows.clone());
+                        let len = strip.len(piece.channels.len());
+                        let values = strip_buffer.first(len + LINE);
+                        strip.fill(g, x, block.images.clone(), piece.channels.clone(), values);
+                        values
+                    }
+                };
+                let gradient: &[f32] = match &lines {
+                    Some(lines) => lines.of(g, block, piece.outputs.start),
+                    None => {
+                        let values = line_buffer.first(block.positions(g) * piece.line);
+                        channels_last(g, gy, block, piece.outputs.clone(), piece.line, values);
+                        values
+                    }
+                };
+                add(piece, block, values, gradient, sums);
+            });
         }
     };
     if parts == 1 {
         pieces.par_iter().for_each(|piece| {
-            let mut sums = Lent::new(&SUMS, size(piece));
+            let mut sums = SUMS.lend(size(piece));
             sum(piece, 0, sums.values());
             gather(piece, &[&sums], out);
         });
     } else {
-        let mut all = Lent::new(&SUMS, parts * pieces.len() * region);
+        let mut all = SUMS.lend(parts * pieces.len() * region);
         all.values()
             .par_chunks_exact_mut(region)
             .enumerate()

@@ -1,0 +1,166 @@
+//! The convolution.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::spread::Shared;
+use super::{BUFFERS, Winograd, pitch};
+use crate::ops::aligned::Shelf;
+use crate::ops::conv2d::blocks::TASKS;
+use crate::ops::conv2d::layout::channels_first;
+use crate::ops::cpu::Unwritten;
+use crate::ops::packed::{Order, channel_blocks};
+use crate::ops::tile::{Instructions, Operands};
+
+static INPUTS: Shelf = Shelf::new();
+static WEIGHTS: Shelf = Shelf::new();
+
+impl Winograd<'_> {
+    /// The convolution of `x` with a weight in one of its orders.
+    pub(in super::super) fn convolve(
+        &self,
+        x: &[f32],
+        weight: (&[f32], Order),
+        bias: Option<&[f32]>,
+    ) -> Vec<f32> {
+        let (g, instructions) = (self.g, Instructions::best());
+        let blocks = self.blocks();
+        let groups = instructions.groups(g.out_channels);
+        let tiles_of_blocks: Vec<usize> = blocks.iter().map(|block| self.count(block)).collect();
+        let widths: Vec<usize> = groups.iter().map(|group| group.1).collect();
+        // of few blocks the groups of output channels are tasks of their own, which share the inputs
+        let few = blocks.len() < TASKS;
+        let split = if few { groups.len() } else { 1 };
+        // weights that one task alone needs are made by that task
+        let alone = blocks.len() == 1;
+        let (inputs, weights) = rayon::join(
+            || {
+                few.then(|| {
+                    Shared::new(self, &INPUTS, &tiles_of_blocks, |i, channels, to| {
+                        BUFFERS.with_borrow_mut(|buffers| {
+                            self.spread_input(x, &blocks[i], channels, &mut buffers.strip, to);
+                        });
+                    })
+                })
+            },
+            || {
+                (!alone).then(|| {
+                    Shared::new(self, &WEIGHTS, &widths, |i, channels, to| {
+                        self.spread_weight(weight, channels, groups[i], to);
+                    })
+                })
+            },
+        );
+        let mut y = Unwritten::new(g.images * g.out_channels * g.out_plane());
+        let out = y.places();
+        (0..blocks.len() * split).into_par_iter().for_each(|task| {
+            let (part, block) = (task % split, &blocks[task / split]);
+            let corners = self.outputs(block);
+            let count = corners.len();
+            BUFFERS.with_borrow_mut(|buffers| {
+                let input: &[f32] = match &inputs {
+                    Some(inputs) => inputs.of(task / split),
+                    None => {
+                        let own = buffers.spread.first(self.size(g.channels, count));
+                        for channels in channel_blocks(g.channels) {
+                            let to = &mut own[self.size(channels.start, count)..];
+                            self.spread_input(x, block, channels, &mut buffers.strip, to);
+                        }
+                        own
+                    }
+                };
+                for i in (part..groups.len()).step_by(split) {
+                    let (first, width) = groups[i];
+                    let weight: &[f32] = match &weights {
+                        Some(weights) => weights.of(i),
+                        None => {
+                            let own = buffers.weight.first(self.size(g.channels, width));
+                            for channels in channel_blocks(g.channels) {
+                                let to = &mut own[self.size(channels.start, width)..];
+                                self.spread_weight(weight, channels, groups[i], to);
+                            }
+                            own
+                        }
+                    };
+                    let lines = pitch(count * width);
+                    let products = buffers
+                        .products
+                        .first(self.transforms.frequencies * lines + width);
+                    self.multiply((input, count), (weight, width), products);
+                    let sums = buffers.sums.first(block.positions(g) * width);
+                    let square = self.square(width);
+                    for (tile, corner) in corners.iter().enumerate() {
+                        // SAFETY: a tile's outputs are lines of `sums`, and `products` has its line at each frequency.
+                        unsafe {
+                            let from = products[tile * width..].as_ptr();
+                            let to = sums[corner * width..].as_mut_ptr();
+                            (self.transforms.output)(from, lines, to, square, width);
+                        }
+                    }
+                    let channels = first..g.out_channels.min(first + width);
+                    if let Some(bias) = bias {
+                        for sums in sums.chunks_exact_mut(width) {
+                            for (sum, bias) in sums.iter_mut().zip(&bias[channels.clone()]) {
+                                *sum += bias;
+                            }
+                        }
+                    }
+                    // SAFETY: these channels of this block are this task's alone.
+                    unsafe { channels_first(g, sums, width, block, channels, out) };
+                }
+            });
+        });
+        // SAFETY: every block wrote its outputs of every group of channels.
+        unsafe { y.written() }
+    }
+
+    /// At each frequency the product of some tiles' inputs with a group's weights, summed over channels,
+    /// `[frequencies, tiles, width]` with a spare line at the end.
+    fn multiply(
+        &self,
+        (input, count): (&[f32], usize),
+        (weight, width): (&[f32], usize),
+        products: &mut [f32],
+    ) {
+        let (instructions, lines) = (Instructions::best(), pitch(count * width));
+        let spare = products.len() - width;
+        let targets: Vec<usize> = (0..count).map(|tile| tile * width).collect();
+        let blocks: Vec<Range<usize>> = channel_blocks(self.g.channels).collect();
+        // blocks of equally many channels are one sum
+        for blocks in blocks.chunk_by(|a, b| a.len() == b.len()) {
+            let depth = blocks[0].len();
+            let line = self.padded(depth);
+            let rows: Vec<usize> = (0..count).map(|tile| tile * line).collect();
+            for f in 0..self.transforms.frequencies {
+                let segments: Vec<(usize, usize)> = blocks
+                    .iter()
+                    .map(|channels| {
+                        let a = self.size(channels.start, count) + f * pitch(count * line);
+                        (
+                            a,
+                            self.size(channels.start, width) + f * pitch(line * width),
+                        )
+                    })
+                    .collect();
+                let first = f * lines;
+                if blocks[0].start == 0 {
+                    products[first..][..count * width].fill(0.0);
+                }
+                let operands = Operands {
+                    segments: &segments,
+                    depth,
+                    a: input,
+                    a_step: 1,
+                    b: weight,
+                    b_step: width,
+                };
+                // SAFETY: `products` has a line for each frequency and tile and a spare one, and is this thread's.
+                unsafe {
+                    let to = products[first..].as_mut_ptr();
+                    instructions.run(&operands, &rows, to, &targets, spare - first, width);
+                }
+            }
+        }
+    }
+}
