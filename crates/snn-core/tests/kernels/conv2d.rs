@@ -324,17 +324,33 @@ fn an_image_does_not_see_its_batch() {
             w: 1,
             ..SMALL
         },
+        Case {
+            n: 67,
+            c: 20,
+            o: 70,
+            h: 4,
+            w: 4,
+            ..SMALL
+        },
     ] {
         let [x, w, b] = case.inputs();
-        let all = conv2d(&x, &w, Some(&b), 1, 1).expect("the batch");
+        // the result added in order and as is fastest, and the gradient of the input
+        let of = |x: &Tensor| {
+            let [ordered, fastest] = [Sums::Ordered, Sums::Fastest]
+                .map(|sums| conv2d_with(x, &w, Some(&b), 1, 1, sums).expect("forward"));
+            let (gx, _) = backward(x, &w, 1, 1, &ordered).expect("backward");
+            [ordered, fastest, gx]
+        };
+        let all = of(&x);
         for i in [0, 1, case.n - 1] {
-            let one = conv2d(&x.narrow(0, i, 1).expect("an image"), &w, Some(&b), 1, 1)
-                .expect("an image alone");
-            assert_eq!(
-                bytes(&one),
-                bytes(&all.narrow(0, i, 1).expect("its result")),
-                "image {i} of {case:?}"
-            );
+            let alone = of(&x.narrow(0, i, 1).expect("an image"));
+            for (one, all) in alone.iter().zip(&all) {
+                assert_eq!(
+                    bytes(one),
+                    bytes(&all.narrow(0, i, 1).expect("its result")),
+                    "image {i} of {case:?}"
+                );
+            }
         }
     }
 }

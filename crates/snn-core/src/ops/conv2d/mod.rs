@@ -45,8 +45,7 @@ pub enum Sums {
     /// In the order of blocks of channels, taps and channels: what [`crate::event`] gives bit for bit.
     Ordered,
     /// As is fastest: a 3x3 convolution of stride 1 whose outputs have even sides of at least 4 by Winograd's
-    /// F(4x4, 3x3) or F(2x2, 3x3), whose largest rounding error is up to six times that of ordered sums. Which of them
-    /// depends on the size of the batch, too.
+    /// F(4x4, 3x3) or F(2x2, 3x3), whose largest rounding error is up to six times that of ordered sums.
     Fastest,
 }
 

@@ -23,9 +23,6 @@ const TAPS: usize = 9;
 /// Tiles of a block.
 const BLOCK: usize = 64;
 
-/// Tiles of 4x4 outputs below which those of 2x2 are as fast: their weights are half as many.
-const MANY: usize = 16;
-
 #[derive(Default)]
 struct Scratch {
     strip: Aligned,
@@ -53,14 +50,12 @@ pub(super) struct Winograd<'a> {
 }
 
 impl<'a> Winograd<'a> {
-    /// By the largest tiles that these sizes are whole tiles of, if there are any and enough to be worth the transforms.
+    /// By the largest tiles that the outputs of these sizes are cut into without a rest, if any. The number of images has no
+    /// say in it: an image's result must not depend on its batch.
     pub(super) fn of(g: &'a Geometry) -> Option<Self> {
         let sides = [g.out_height, g.out_width];
-        let fits = |side: usize| {
-            let whole = sides.iter().all(|s| *s >= 4 && s.is_multiple_of(side));
-            whole && (side == 2 || g.images * g.out_plane() >= MANY * side * side)
-        };
-        let transforms = Transforms::best().iter().rev().find(|t| fits(t.side))?;
+        let whole = |tile: usize| sides.iter().all(|s| *s >= 4 && s.is_multiple_of(tile));
+        let transforms = Transforms::best().iter().rev().find(|t| whole(t.side))?;
         (g.kernel == 3 && g.stride == 1).then_some(Self { g, transforms })
     }
 
