@@ -31,8 +31,42 @@ pub(crate) fn widest_lanes() -> usize {
     *LANES.get_or_init(|| 16)
 }
 
-/// The first of `all`, the widest first, whose vectors may be used.
-pub(crate) fn best<T>(all: Vec<&'static T>, lanes: impl Fn(&T) -> usize) -> &'static T {
-    let allowed = all.into_iter().find(|set| lanes(set) <= widest_lanes());
-    allowed.expect("the last set is for every processor")
+/// Kernels compiled for several sets of instructions.
+#[derive(Debug)]
+pub(crate) struct Sets<T: 'static> {
+    /// AVX-512 F.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) avx512: &'static T,
+    /// AVX2 and FMA.
+    #[cfg(target_arch = "x86_64")]
+    pub(crate) avx2: &'static T,
+    /// For every processor.
+    pub(crate) portable: &'static T,
+}
+
+impl<T> Sets<T> {
+    /// All that this processor has, the widest first.
+    pub(crate) fn all(&self) -> Vec<&'static T> {
+        let mut all = Vec::new();
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx512f") {
+                all.push(self.avx512);
+            }
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                all.push(self.avx2);
+            }
+        }
+        all.push(self.portable);
+        all
+    }
+
+    /// The widest that this processor has and that may be used; `lanes` are the numbers of a vector.
+    pub(crate) fn best(&self, lanes: impl Fn(&T) -> usize) -> &'static T {
+        let widest = self
+            .all()
+            .into_iter()
+            .find(|set| lanes(set) <= widest_lanes());
+        widest.unwrap_or(self.portable)
+    }
 }

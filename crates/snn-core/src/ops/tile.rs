@@ -10,7 +10,7 @@
 
 use std::sync::OnceLock;
 
-use super::level::best;
+use super::level::Sets;
 use super::simd::{Four, Vector};
 
 /// Where a tile's operands lie.
@@ -60,27 +60,19 @@ pub(super) struct Instructions {
     tiles: &'static [Tile],
 }
 
+static SETS: Sets<Instructions> = Sets {
+    #[cfg(target_arch = "x86_64")]
+    avx512: &x86::AVX512,
+    #[cfg(target_arch = "x86_64")]
+    avx2: &x86::AVX2,
+    portable: &PORTABLE,
+};
+
 impl Instructions {
     /// The widest that this processor has.
     pub(super) fn best() -> &'static Self {
         static BEST: OnceLock<&'static Instructions> = OnceLock::new();
-        BEST.get_or_init(|| best(Self::all(), |set| set.lanes))
-    }
-
-    /// All that this processor has, the widest first.
-    pub(super) fn all() -> Vec<&'static Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(&x86::AVX512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(&x86::AVX2);
-            }
-        }
-        all.push(&PORTABLE);
-        all
+        BEST.get_or_init(|| SETS.best(|set| set.lanes))
     }
 
     /// Columns of the widest tile.
@@ -293,7 +285,7 @@ mod tests {
         let (a, b) = (noise(4000), noise(6000));
         let segments = [(3, 0), (70, 1500), (1, 900)];
         let (depth, a_step, b_step) = (7, 2, 67);
-        for instructions in Instructions::all() {
+        for instructions in SETS.all() {
             for vectors in 1..=instructions.tiles.len() {
                 let width = vectors * instructions.lanes;
                 for count in [1, 5, 6, 14, 29] {

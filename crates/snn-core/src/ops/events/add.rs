@@ -76,7 +76,7 @@ pub(super) unsafe fn add<V: Vector, const G: usize, const B: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kernels, Spikes};
+    use super::super::{SETS, Spikes};
 
     /// Sums of several cells, with the rows' values and without, by every set of instructions, against f64.
     #[test]
@@ -93,7 +93,7 @@ mod tests {
             .map(|i| i * 3 % positions * steps)
             .collect();
         let counts: Vec<u8> = words.iter().map(|word| word.count_ones() as u8).collect();
-        for kernels in Kernels::all() {
+        for kernels in SETS.all() {
             for (vectors, values, started) in [
                 (1, None, true),
                 (2, None, false),

@@ -153,7 +153,7 @@ unsafe fn some<V: Vector, const HARD: bool, const AT: bool, const P: usize, cons
 mod tests {
     use candle_core::{Device, Tensor};
 
-    use super::super::Kernels;
+    use super::super::SETS;
     use super::*;
 
     #[test]
@@ -206,7 +206,7 @@ mod tests {
                 flat.and_then(|t| t.to_vec1()).expect("numbers")
             };
             let (spikes, last) = (numbers(&scan.spikes), numbers(&scan.membrane));
-            for kernels in Kernels::all() {
+            for kernels in SETS.all() {
                 let mut membranes = vec![0.0; positions * line];
                 let mut counts = vec![1.0; positions * line];
                 let width = line.div_ceil(64);

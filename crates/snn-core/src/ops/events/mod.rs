@@ -13,7 +13,7 @@ use std::sync::OnceLock;
 pub(crate) use self::fire::{Currents, Fired, Neurons};
 pub(crate) use self::lists::{Lists, SEGMENT, Spikes};
 use crate::neuron::NeuronSettings;
-use crate::ops::level::best;
+use crate::ops::level::Sets;
 
 /// A set of instructions and the functions that use it.
 #[derive(Debug)]
@@ -30,27 +30,19 @@ pub(crate) struct Kernels {
     compress: pool::Compress,
 }
 
+static SETS: Sets<Kernels> = Sets {
+    #[cfg(target_arch = "x86_64")]
+    avx512: &x86::AVX512,
+    #[cfg(target_arch = "x86_64")]
+    avx2: &x86::AVX2,
+    portable: &PORTABLE,
+};
+
 impl Kernels {
     /// The widest that this processor has.
     pub(crate) fn best() -> &'static Self {
         static BEST: OnceLock<&'static Kernels> = OnceLock::new();
-        BEST.get_or_init(|| best(Self::all(), |set| set.lanes))
-    }
-
-    /// All that this processor has, the widest first.
-    fn all() -> Vec<&'static Self> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(&x86::AVX512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(&x86::AVX2);
-            }
-        }
-        all.push(&PORTABLE);
-        all
+        BEST.get_or_init(|| SETS.best(|set| set.lanes))
     }
 
     /// Output channels that are added up side by side.

@@ -64,12 +64,12 @@ pub(super) unsafe fn compress<V: Vector>(word: u64, numbers: &[f32], to: &mut [f
 
 #[cfg(test)]
 mod tests {
-    use super::super::Kernels;
+    use super::super::SETS;
 
     #[test]
     fn bits_and_numbers_stand_for_each_other() {
         let mut stream = crate::rng::Seed::new(1).stream();
-        for kernels in Kernels::all() {
+        for kernels in SETS.all() {
             for channels in [16, 48, 64] {
                 let mut bits = || {
                     let some = (0..channels).filter(|_| stream.uniform() < 0.4);

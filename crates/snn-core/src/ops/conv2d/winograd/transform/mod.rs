@@ -15,7 +15,7 @@ mod two;
 
 use std::sync::OnceLock;
 
-use crate::ops::level::best;
+use crate::ops::level::Sets;
 use crate::ops::simd::{Four, Vector};
 
 /// Where the numbers of a small square lie: the distances between its rows and between its columns.
@@ -60,28 +60,21 @@ pub(super) struct Transforms {
 /// The transforms of all sizes of tiles, the smallest first.
 type Sizes = [Transforms; 2];
 
+static SETS: Sets<Sizes> = Sets {
+    #[cfg(target_arch = "x86_64")]
+    avx512: &x86::AVX512,
+    #[cfg(target_arch = "x86_64")]
+    avx2: &x86::AVX2,
+    portable: &PORTABLE,
+};
+
 impl Transforms {
     /// Those whose vectors are as wide as those of [`crate::ops::tile::Instructions::best`].
     pub(super) fn best() -> &'static Sizes {
         static BEST: OnceLock<&'static Sizes> = OnceLock::new();
-        BEST.get_or_init(|| best(Self::all(), |sizes| sizes[0].lanes))
+        BEST.get_or_init(|| SETS.best(|sizes| sizes[0].lanes))
     }
 
-    /// All that this processor has, the widest first.
-    fn all() -> Vec<&'static Sizes> {
-        let mut all = Vec::new();
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx512f") {
-                all.push(&x86::AVX512);
-            }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(&x86::AVX2);
-            }
-        }
-        all.push(&PORTABLE);
-        all
-    }
 }
 
 /// A transform along one axis, from I numbers to O.
@@ -290,7 +283,7 @@ mod tests {
     /// One tile of some channels, number `[square place][channel]`.
     #[test]
     fn a_tile_is_a_convolution() {
-        for transforms in Transforms::all().into_iter().flatten() {
+        for transforms in SETS.all().into_iter().flatten() {
             let channels = 2 * transforms.lanes;
             let (m, n) = (transforms.side, transforms.side + 2);
             assert_eq!(transforms.frequencies, n * n);
