@@ -13,8 +13,9 @@ use crate::ops::cpu::{Disjoint, Unwritten};
 use crate::ops::packed::channel_blocks;
 use crate::ops::tile::Instructions;
 
-/// Numbers up to which inputs and gradients are laid out once for all pieces, not by each piece anew.
-const SHARED: usize = 1 << 24;
+/// Numbers up to which inputs and gradients are laid out once for all pieces: what is larger and has to come from memory costs
+/// each piece as much time as to lay it out anew, and the memory besides.
+const SHARED: usize = 1 << 21;
 
 static SUMS: Shelf = Shelf::new();
 

@@ -74,7 +74,6 @@ impl Transforms {
         static BEST: OnceLock<&'static Sizes> = OnceLock::new();
         BEST.get_or_init(|| SETS.best(|sizes| sizes[0].lanes))
     }
-
 }
 
 /// A transform along one axis, from I numbers to O.
