@@ -31,6 +31,7 @@ impl Aligned {
     /// The first `len` numbers of a scratch buffer that only ever grows; their values are whatever was there.
     pub(crate) fn first(&mut self, len: usize) -> &mut [f32] {
         if self.len() < len {
+            // freed first: nothing of it is kept
             *self = Self::new();
             *self = Self::zeros(len);
         }

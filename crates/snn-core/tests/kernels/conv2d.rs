@@ -77,17 +77,17 @@ fn cases() -> Vec<Case> {
         cases.push(Case { h: 33, w, ..SMALL });
     }
     cases.push(Case { n: 37, ..SMALL });
-    // whole tiles of Winograd's gradients: paddings, odd channels, one block and several
-    for (h, w, padding) in [(4, 4, 1), (6, 8, 0), (6, 4, 2), (4, 130, 1)] {
-        cases.push(Case {
-            h,
-            w,
-            padding,
-            ..SMALL
-        });
-    }
-    // the same with enough outputs for tiles of 4x4
-    for (h, w, padding) in [(32, 32, 1), (22, 18, 0), (14, 26, 2), (4, 260, 1)] {
+    // whole tiles of Winograd's gradients, of 2x2 and of 4x4: paddings, odd channels, one block and several
+    for (h, w, padding) in [
+        (6, 8, 0),
+        (6, 4, 2),
+        (4, 130, 1),
+        (4, 4, 1),
+        (32, 32, 1),
+        (22, 18, 0),
+        (14, 26, 2),
+        (4, 260, 1),
+    ] {
         cases.push(Case {
             h,
             w,

@@ -136,11 +136,8 @@ impl Winograd<'_> {
                 let segments: Vec<(usize, usize)> = blocks
                     .iter()
                     .map(|channels| {
-                        let a = self.size(channels.start, count) + f * pitch(count * line);
-                        (
-                            a,
-                            self.size(channels.start, width) + f * pitch(line * width),
-                        )
+                        let of = |each| self.size(channels.start, each) + f * pitch(line * each);
+                        (of(count), of(width))
                     })
                     .collect();
                 let first = f * lines;

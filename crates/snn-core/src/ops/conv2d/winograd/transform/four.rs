@@ -1,7 +1,6 @@
 //! F(4x4, 3x3): the points 0, a, -a, b, -b and infinity.
 //!
-//! The usual points, a = 1 and b = 2, lose three times as much to rounding as a = 5/8 and b = 3/2, whose powers stay nearer
-//! to 1. They and the products of their powers below are exact in f32. What differs in its sign alone between a point and
+//! The usual points, a = 1 and b = 2, lose more to rounding than a = 5/8 and b = 3/2, whose powers stay nearer to 1. They and the products of their powers below are exact in f32. What differs in its sign alone between a point and
 //! its opposite, the odd powers, is computed once for both.
 
 use super::{Axis, Gradient, Input, Output, Weight, WeightGradient};

@@ -58,9 +58,9 @@ pub(super) struct Transforms {
 }
 
 /// The transforms of all sizes of tiles, the smallest first.
-type Sizes = [Transforms; 2];
+type BySide = [Transforms; 2];
 
-static SETS: Sets<Sizes> = Sets {
+static SETS: Sets<BySide> = Sets {
     #[cfg(target_arch = "x86_64")]
     avx512: &x86::AVX512,
     #[cfg(target_arch = "x86_64")]
@@ -70,8 +70,8 @@ static SETS: Sets<Sizes> = Sets {
 
 impl Transforms {
     /// Those whose vectors are as wide as those of [`crate::ops::tile::Instructions::best`].
-    pub(super) fn best() -> &'static Sizes {
-        static BEST: OnceLock<&'static Sizes> = OnceLock::new();
+    pub(super) fn best() -> &'static BySide {
+        static BEST: OnceLock<&'static BySide> = OnceLock::new();
         BEST.get_or_init(|| SETS.best(|sizes| sizes[0].lanes))
     }
 }
@@ -197,7 +197,7 @@ unsafe fn gather<V: Vector, A: Axis<N, O>, const N: usize, const O: usize>(
 
 macro_rules! transforms {
     ($name:ident, $vector:ty $(, $feature:literal)?) => {
-        pub(super) static $name: Sizes = {
+        pub(super) static $name: BySide = {
             $(#[target_feature(enable = $feature)])?
             unsafe fn spread<A: Axis<I, N>, const I: usize, const N: usize>(
                 from: *const f32,
@@ -250,7 +250,7 @@ macro_rules! transforms {
 
 mod portable {
     use super::{
-        Axis, Four, Gradient, Input, Output, Sizes, Square, Transforms, TurnedWeight, Vector,
+        Axis, BySide, Four, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector,
         Weight, WeightGradient,
     };
 
@@ -261,7 +261,7 @@ use portable::PORTABLE;
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::{
-        Axis, Gradient, Input, Output, Sizes, Square, Transforms, TurnedWeight, Vector, Weight,
+        Axis, BySide, Gradient, Input, Output, Square, Transforms, TurnedWeight, Vector, Weight,
         WeightGradient,
     };
     use crate::ops::simd::x86::{Eight, Sixteen};
