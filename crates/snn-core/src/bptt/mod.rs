@@ -1,10 +1,11 @@
 //! Backpropagation through time without a graph.
 //!
-//! [`forward`] gives the logits of [`SpikingNetwork::logits`] and keeps a bit for each neuron and step, and its current
-//! unless told to compute it again ([`Keep`]); [`Pass::backward`] takes the gradient of the logits to that of the weights,
-//! of the images, or of both, computing again whatever else it needs. The weights must stay as they are in between: the
-//! pass shares them with the network. Layer after layer from the top: the currents `I` of a population from the spikes
-//! below it, its membranes from the currents, then for t from T down to 1
+//! [`forward`] gives the logits of [`SpikingNetwork::logits`], bit for bit if its sums are to be ordered
+//! ([`Options::sums`]), and keeps a bit for each neuron and step, and its current unless told to compute it again
+//! ([`Keep`]); [`Pass::backward`] takes the gradient of the logits to that of the weights, of the images, or of both,
+//! computing again whatever else it needs. The weights must stay as they are in between: the pass shares them with the
+//! network. Layer after layer from the top: the currents `I` of a population from the spikes below it, its membranes from
+//! the currents, then for t from T down to 1
 //!
 //! ```text
 //! dL/du[t] = dL/dv[t] * dv[t]/du[t] + (dL/ds[t] + dL/dv[t] * dv[t]/ds[t]) * surrogate'(u[t] / threshold - 1) / threshold
@@ -29,6 +30,7 @@
 //! ```
 
 mod between;
+mod convolution;
 mod events;
 mod graph;
 mod node;
@@ -43,6 +45,7 @@ use candle_core::{DType, Tensor};
 
 pub use self::node::logits;
 use crate::network::{Batch, Mode, SpikingNetwork};
+use crate::ops::conv2d::Sums;
 use crate::{Error, Result, ops};
 
 /// What the backward pass is to compute; the rest it leaves out.
@@ -89,6 +92,10 @@ pub struct Options {
     /// of T steps memory grows with the square root of T; the gradients are the same up to the rounding of their sum over
     /// the chunks. None for one chunk, which is not run again.
     pub chunk: Option<usize>,
+    /// How the convolutions of the forward pass add. What [`SpikingNetwork::logits`] and the event-driven engine compute are
+    /// ordered sums; with the fastest ones, the default, a neuron whose membrane is at its threshold but for their rounding
+    /// may fire at a step at which it does not there, or the other way round.
+    pub sums: Sums,
 }
 
 impl Options {
@@ -106,6 +113,7 @@ impl Default for Options {
             wanted: Wanted::PARAMETERS,
             keep: Keep::default(),
             chunk: None,
+            sums: Sums::Fastest,
         }
     }
 }
@@ -134,7 +142,7 @@ pub struct Gradients {
 
 /// Runs `timesteps` steps; see [`SpikingNetwork::logits`] for what is computed.
 ///
-/// On the CPU no graph is built. On other devices a graph is, of what is wanted, and `keep` and `chunk` change nothing.
+/// On the CPU no graph is built. On other devices a graph is, of what is wanted, and the other options change nothing.
 ///
 /// # Errors
 /// Those of [`SpikingNetwork::advance`]; chunks of no steps.

@@ -1,7 +1,7 @@
 //! A network cut at its populations.
 
 use super::between::{Between, Change};
-use super::events::Convolution;
+use super::convolution::Convolution;
 use super::weighted::Weighted;
 use crate::dropout;
 use crate::network::{Batch, Mode, SpikingNetwork};

@@ -1,9 +1,9 @@
 //! A weighted layer, forward and backward on slices.
 
-use super::events::{self, FEW, share};
+use super::convolution::Convolution;
 use crate::Result;
-use crate::ops::conv2d::slices::Convolution;
-use crate::ops::cpu::with_values;
+use crate::ops::conv2d::{Sums, slices};
+use crate::ops::cpu::{with_values, with_weights};
 use crate::ops::linear::slices::Connection;
 use crate::parameters::Parameters;
 
@@ -17,19 +17,19 @@ pub(super) struct Weighted {
 
 #[derive(Debug)]
 enum Kind {
-    Conv2d(events::Convolution),
+    Conv2d(Convolution),
     Linear,
 }
 
 /// Its kernels for a number of rows.
 #[derive(Clone, Copy)]
 enum Kernels {
-    Conv2d(Convolution),
+    Conv2d(slices::Convolution),
     Linear(Connection),
 }
 
 impl Weighted {
-    pub(super) fn conv2d(layer: usize, convolution: events::Convolution) -> Self {
+    pub(super) fn conv2d(layer: usize, convolution: Convolution) -> Self {
         Self {
             layer,
             kind: Kind::Conv2d(convolution),
@@ -45,40 +45,29 @@ impl Weighted {
 
     fn kernels(&self, weight: &[usize], rows: usize) -> Kernels {
         match &self.kind {
-            Kind::Conv2d(c) => {
-                let x = [&[rows], &c.input[..]].concat();
-                let sizes = Convolution::new(&x, weight, c.stride, c.padding);
-                Kernels::Conv2d(sizes.expect("sizes that the topology checked"))
-            }
-            Kind::Linear => Kernels::Linear(Connection::new(rows, [weight[0], weight[1]])),
+            Kind::Conv2d(convolution) => Kernels::Conv2d(convolution.kernels(weight, rows)),
+            Kind::Linear => Kernels::Linear(connection(weight, rows)),
         }
     }
 
-    /// The output of `rows` inputs, `images` of each step after those of another.
+    /// The output of `rows` inputs.
     pub(super) fn forward(
         &self,
         parameters: &Parameters,
         x: &[f32],
         rows: usize,
-        images: usize,
+        sums: Sums,
     ) -> Result<Vec<f32>> {
         let (weight, bias) = (parameters.weight(self.layer)?, parameters.bias(self.layer));
-        if let Kind::Conv2d(convolution) = &self.kind
-            && share(x) < FEW
-        {
-            return events::forward(convolution, weight, bias, x, rows, images);
+        match &self.kind {
+            Kind::Conv2d(convolution) => convolution.forward(weight, bias, x, rows, sums),
+            Kind::Linear => {
+                let connection = connection(weight.dims(), rows);
+                let forward =
+                    |weight: &[f32], bias: Option<&[f32]>| connection.forward(x, weight, bias);
+                Ok(with_weights(weight, bias, forward)?)
+            }
         }
-        let kernels = self.kernels(weight.dims(), rows);
-        let run = |bias: Option<&[f32]>| {
-            with_values(weight, |weight| match kernels {
-                Kernels::Conv2d(conv) => conv.forward(x, weight, bias),
-                Kernels::Linear(linear) => linear.forward(x, weight, bias),
-            })
-        };
-        Ok(match bias {
-            Some(bias) => with_values(bias, |bias| run(Some(bias)))??,
-            None => run(None)?,
-        })
     }
 
     /// Gradient of the input.
@@ -120,4 +109,9 @@ impl Weighted {
         }
         Ok(gradients)
     }
+}
+
+/// The kernels of a fully connected layer for a number of rows and a weight `[O, F]`.
+fn connection(weight: &[usize], rows: usize) -> Connection {
+    Connection::new(rows, [weight[0], weight[1]])
 }

@@ -34,6 +34,18 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Re
     }
 }
 
+/// [`with_values`] of a weight and of a bias, if there is one.
+pub(crate) fn with_weights<R>(
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    f: impl FnOnce(&[f32], Option<&[f32]>) -> R,
+) -> Result<R> {
+    with_values(weight, |weight| match bias {
+        Some(bias) => with_values(bias, |bias| f(weight, Some(bias))),
+        None => Ok(f(weight, None)),
+    })?
+}
+
 /// A buffer to which parallel tasks write at places that no two of them share.
 pub(crate) struct Disjoint<T = f32>(*mut T);
 

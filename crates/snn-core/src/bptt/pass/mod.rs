@@ -198,7 +198,8 @@ impl Kept {
                 Link::Between(between) => between.forward(from, rows, self.count(), masks),
                 Link::Weighted(weighted) => {
                     let x = x.take().unwrap_or_default();
-                    let y = weighted.forward(self.network.parameters(), &x, rows, self.count())?;
+                    let y =
+                        weighted.forward(self.network.parameters(), &x, rows, self.options.sums)?;
                     if let Some(inputs) = &mut inputs {
                         inputs.push(x);
                     }

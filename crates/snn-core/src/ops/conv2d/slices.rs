@@ -1,6 +1,7 @@
 //! The convolution on slices, for those who keep no graph.
 
 use super::geometry::Geometry;
+use super::winograd::Winograd;
 use super::{Sums, cpu};
 
 /// A convolution of given sizes on the CPU.
@@ -19,8 +20,19 @@ impl Convolution {
     }
 
     /// `[N, O, H', W']`
-    pub(crate) fn forward(&self, x: &[f32], weight: &[f32], bias: Option<&[f32]>) -> Vec<f32> {
-        cpu::forward(&self.0, x, weight, bias, Sums::Ordered)
+    pub(crate) fn forward(
+        &self,
+        x: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        sums: Sums,
+    ) -> Vec<f32> {
+        cpu::forward(&self.0, x, weight, bias, sums)
+    }
+
+    /// Whether the forward pass with such sums is Winograd's.
+    pub(crate) fn transforms(&self, sums: Sums) -> bool {
+        sums == Sums::Fastest && Winograd::of(&self.0).is_some()
     }
 
     /// Gradient of the input.

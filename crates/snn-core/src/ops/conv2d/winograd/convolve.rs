@@ -5,9 +5,9 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::spread::Shared;
-use super::{BUFFERS, Winograd, pitch};
-use crate::ops::aligned::Shelf;
-use crate::ops::conv2d::blocks::TASKS;
+use super::{BUFFERS, Scratch, Winograd, pitch};
+use crate::ops::aligned::{Aligned, Shelf};
+use crate::ops::conv2d::blocks::{Block, TASKS};
 use crate::ops::conv2d::layout::channels_first;
 use crate::ops::cpu::Unwritten;
 use crate::ops::packed::{Order, channel_blocks};
@@ -32,8 +32,10 @@ impl Winograd<'_> {
         // of few blocks the groups of output channels are tasks of their own, which share the inputs
         let few = blocks.len() < TASKS;
         let split = if few { groups.len() } else { 1 };
-        // weights that one task alone needs are made by that task
-        let alone = blocks.len() == 1;
+        // where there are groups enough for all threads, a task takes its group through all blocks, with weights of its own:
+        // at all frequencies those of all groups may be larger than everything else
+        let own = blocks.len() == 1 || few && groups.len() >= 2 * rayon::current_num_threads();
+        let together = if own { blocks.len() } else { 1 };
         let (inputs, weights) = rayon::join(
             || {
                 few.then(|| {
@@ -45,7 +47,7 @@ impl Winograd<'_> {
                 })
             },
             || {
-                (!alone).then(|| {
+                (!own).then(|| {
                     Shared::new(self, &WEIGHTS, &widths, |i, channels, to| {
                         self.spread_weight(weight, channels, groups[i], to);
                     })
@@ -54,28 +56,34 @@ impl Winograd<'_> {
         );
         let mut y = Unwritten::new(g.images * g.out_channels * g.out_plane());
         let out = y.places();
-        (0..blocks.len() * split).into_par_iter().for_each(|task| {
-            let (part, block) = (task % split, &blocks[task / split]);
-            let corners = self.outputs(block);
-            let count = corners.len();
+        let tasks = blocks.len() / together * split;
+        (0..tasks).into_par_iter().for_each(|task| {
+            let (part, some) = (task % split, task / split * together);
+            let some = some..some + together;
             BUFFERS.with_borrow_mut(|buffers| {
-                let input: &[f32] = match &inputs {
-                    Some(inputs) => inputs.of(task / split),
-                    None => {
-                        let own = buffers.spread.first(self.size(g.channels, count));
-                        for channels in channel_blocks(g.channels) {
-                            let to = &mut own[self.size(channels.start, count)..];
-                            self.spread_input(x, block, channels, &mut buffers.strip, to);
-                        }
-                        own
+                let Scratch {
+                    strip,
+                    spread,
+                    weight: own_weight,
+                    products,
+                    sums,
+                    ..
+                } = buffers;
+                if inputs.is_none() {
+                    let block = &blocks[some.start];
+                    let count = self.count(block);
+                    let own = spread.first(self.size(g.channels, count));
+                    for channels in channel_blocks(g.channels) {
+                        let to = &mut own[self.size(channels.start, count)..];
+                        self.spread_input(x, block, channels, strip, to);
                     }
-                };
+                }
                 for i in (part..groups.len()).step_by(split) {
                     let (first, width) = groups[i];
                     let weight: &[f32] = match &weights {
                         Some(weights) => weights.of(i),
                         None => {
-                            let own = buffers.weight.first(self.size(g.channels, width));
+                            let own = own_weight.first(self.size(g.channels, width));
                             for channels in channel_blocks(g.channels) {
                                 let to = &mut own[self.size(channels.start, width)..];
                                 self.spread_weight(weight, channels, groups[i], to);
@@ -83,36 +91,50 @@ impl Winograd<'_> {
                             own
                         }
                     };
-                    let lines = pitch(count * width);
-                    let products = buffers
-                        .products
-                        .first(self.transforms.frequencies * lines + width);
-                    self.multiply((input, count), (weight, width), products);
-                    let sums = buffers.sums.first(block.positions(g) * width);
-                    let square = self.square(width);
-                    for (tile, corner) in corners.iter().enumerate() {
-                        // SAFETY: a tile's outputs are lines of `sums`, and `products` has its line at each frequency.
-                        unsafe {
-                            let from = products[tile * width..].as_ptr();
-                            let to = sums[corner * width..].as_mut_ptr();
-                            (self.transforms.output)(from, lines, to, square, width);
-                        }
-                    }
                     let channels = first..g.out_channels.min(first + width);
-                    if let Some(bias) = bias {
-                        for sums in sums.chunks_exact_mut(width) {
-                            for (sum, bias) in sums.iter_mut().zip(&bias[channels.clone()]) {
-                                *sum += bias;
+                    let bias = bias.map(|bias| &bias[channels.clone()]);
+                    for (i, block) in some.clone().zip(&blocks[some.clone()]) {
+                        let input = inputs.as_ref().map_or(&spread[..], |inputs| inputs.of(i));
+                        let sums = sums.first(block.positions(g) * width);
+                        self.outputs_of(block, input, (weight, width), products, sums);
+                        if let Some(bias) = bias {
+                            for sums in sums.chunks_exact_mut(width) {
+                                sums.iter_mut().zip(bias).for_each(|(sum, b)| *sum += b);
                             }
                         }
+                        // SAFETY: these channels of this block are this task's alone.
+                        unsafe { channels_first(g, sums, width, block, channels.clone(), out) };
                     }
-                    // SAFETY: these channels of this block are this task's alone.
-                    unsafe { channels_first(g, sums, width, block, channels, out) };
                 }
             });
         });
         // SAFETY: every block wrote its outputs of every group of channels.
         unsafe { y.written() }
+    }
+
+    /// A block's outputs of a group of channels, `[positions, width]`, from its inputs and the group's weights at all
+    /// frequencies.
+    fn outputs_of(
+        &self,
+        block: &Block,
+        input: &[f32],
+        (weight, width): (&[f32], usize),
+        products: &mut Aligned,
+        sums: &mut [f32],
+    ) {
+        let corners = self.outputs(block);
+        let lines = pitch(corners.len() * width);
+        let products = products.first(self.transforms.frequencies * lines + width);
+        self.multiply((input, corners.len()), (weight, width), products);
+        let square = self.square(width);
+        for (tile, corner) in corners.iter().enumerate() {
+            // SAFETY: a tile's outputs are lines of `sums`, and `products` has its line at each frequency.
+            unsafe {
+                let from = products[tile * width..].as_ptr();
+                let to = sums[corner * width..].as_mut_ptr();
+                (self.transforms.output)(from, lines, to, square, width);
+            }
+        }
     }
 
     /// At each frequency the product of some tiles' inputs with a group's weights, summed over channels,
