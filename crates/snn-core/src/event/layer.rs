@@ -154,7 +154,7 @@ impl Weighted {
                 words: &raster.words,
                 blocks: raster.blocks,
                 counts: raster.counts(stage.block),
-                values: raster.values.as_deref(),
+                values: raster.values.of_events(),
                 line: raster.line,
                 taps: &work.taps,
                 per_position: self.kernel * self.kernel,
@@ -198,14 +198,15 @@ impl Weighted {
             let (row, first) = (position / out_width, position % out_width);
             let (image, i) = (row / out_height, row % out_height);
             let count = (out_width - first).min(positions.end - position);
+            let down: Vec<Option<usize>> = (0..self.kernel)
+                .map(|a| self.window.under(i, a, raster.height))
+                .map(|y| y.map(|y| (image * raster.height + y) * raster.width))
+                .collect();
             for j in first..first + count {
-                for a in 0..self.kernel {
-                    let y = self.window.under(i, a, raster.height);
+                for row in &down {
                     for b in 0..self.kernel {
                         let x = self.window.under(j, b, raster.width);
-                        let input = y.zip(x).map_or(silent, |(y, x)| {
-                            (image * raster.height + y) * raster.width + x
-                        });
+                        let input = row.zip(x).map_or(silent, |(row, x)| row + x);
                         taps.push(input * raster.steps);
                     }
                 }

@@ -348,7 +348,7 @@ impl<'a> EventNetwork<'a> {
     ) -> (Raster, u64) {
         let (kernels, settings) = (Kernels::best(), &self.network.settings().neuron);
         let (positions, line) = (images * population.positions(), population.thresholds.len());
-        let mut out = Raster::silent((images, steps), population.shape, false);
+        let mut out = Raster::silent((images, steps), population.shape);
         let width = out.blocks;
         let mut fire = |some: Range<usize>, columns: Range<usize>, currents: Currents| {
             let first = some.start * line + columns.start;

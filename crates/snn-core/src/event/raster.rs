@@ -2,7 +2,7 @@
 
 use crate::ops::aligned::{Lent, Shelf};
 use crate::ops::cpu::scratch;
-use crate::ops::events::{Kernels, SEGMENT};
+use crate::ops::events::{Kernels, ROOM, SEGMENT, Values, tally};
 use crate::ops::packed::channel_blocks;
 use crate::ops::transpose::transpose;
 use crate::ops::widest::{self, Task};
@@ -24,23 +24,68 @@ pub(crate) struct Raster {
     /// `[images, positions, steps, blocks]`: a bit for each channel that has an event. After them is a position at which
     /// nothing fires: it stands for the padding.
     pub(super) words: Vec<u64>,
-    /// Likewise, `[.., line]`: the values of each block's events, one after another from the block's first place on; none
-    /// where all are 1.
-    pub(super) values: Option<Lent>,
+    pub(super) values: Held,
     /// Events of each block, `[blocks, images, positions, steps]`, with those of the padding for each block.
     pub(super) counts: Vec<u8>,
     /// Spikes behind the events at all steps, `[images, positions]`.
     pub(super) spikes: Vec<u64>,
 }
 
+/// The values of each block's events, one after another from the block's first place on, `[.., line]`.
+pub(super) enum Held {
+    /// All are 1.
+    Ones,
+    /// Multiples of a share.
+    Shares(Vec<u8>, f32),
+    /// Any.
+    Numbers(Lent),
+}
+
+impl Held {
+    /// As the lists of events take them.
+    pub(super) fn of_events(&self) -> Values<'_> {
+        match self {
+            Self::Ones => Values::Ones,
+            Self::Shares(counts, share) => Values::Shares(counts, *share),
+            Self::Numbers(numbers) => Values::Numbers(numbers),
+        }
+    }
+
+    /// Sets those of a block, from place `at` on: shares of the words that have the bits which are set in `any`.
+    fn pool(&mut self, words: &[u64], any: u64, share: f32, at: usize) {
+        match self {
+            Self::Ones => unreachable!("a pool has values"),
+            Self::Shares(counts, _) => {
+                let to = counts[at..].first_chunk_mut();
+                tally(words, to.expect("room beyond the last count"));
+            }
+            Self::Numbers(numbers) => {
+                let set = (0..WORD).filter(|bit| any >> bit & 1 == 1);
+                for (bit, to) in set.zip(&mut numbers.values()[at..]) {
+                    let count = words.iter().map(|word| word >> bit & 1).sum::<u64>();
+                    *to = count as f32 * share;
+                }
+            }
+        }
+    }
+
+    /// The one at a place.
+    fn at(&self, place: usize) -> f32 {
+        match self {
+            Self::Ones => 1.0,
+            Self::Shares(counts, share) => f32::from(counts[place]) * share,
+            Self::Numbers(numbers) => numbers[place],
+        }
+    }
+}
+
 static VALUES: Shelf = Shelf::new();
 
 impl Raster {
-    /// Without events; where it is `valued`, the values are whatever they are.
+    /// Without events.
     pub(super) fn silent(
         (images, steps): (usize, usize),
         [channels, height, width]: [usize; 3],
-        valued: bool,
     ) -> Self {
         let (blocks, positions) = (channels.div_ceil(WORD), images * height * width);
         debug_assert!(channel_blocks(channels).all(|block| block.len() <= WORD));
@@ -54,10 +99,20 @@ impl Raster {
             blocks,
             line,
             words: vec![0; cells * blocks],
-            values: valued.then(|| VALUES.lend(cells * line)),
+            values: Held::Ones,
             counts: vec![0; blocks * cells],
             spikes: vec![0; positions],
         }
+    }
+
+    /// Places of values.
+    fn places(&self) -> usize {
+        self.cell(0, self.positions() + 1) * self.line
+    }
+
+    /// Room for all values, whatever is in it.
+    fn numbers(&self) -> Lent {
+        VALUES.lend(self.places())
     }
 
     /// Positions of the maps of all images.
@@ -110,8 +165,7 @@ impl Raster {
             let mut value = cell * self.line + block * WORD;
             while word != 0 {
                 let channel = block * WORD + word.trailing_zeros() as usize;
-                let values = self.values.as_ref();
-                f(channel, values.map_or(1.0, |values| values[value]));
+                f(channel, self.values.at(value));
                 value += 1;
                 word &= word - 1;
             }
@@ -139,12 +193,12 @@ impl Raster {
     ) -> Self {
         let [channels, height, width] = shape;
         let plane = height * width;
-        let mut raster = Self::silent((images, maps.len() / images), shape, true);
+        let mut raster = Self::silent((images, maps.len() / images), shape);
         let kernels = Kernels::best();
         let line = raster.line;
         let mut buffer = Vec::new();
-        let mut lent = raster.values.take();
-        let values = lent.as_mut().map_or(&mut [][..], Lent::values);
+        let mut numbers_of_events = raster.numbers();
+        let values = numbers_of_events.values();
         let mut all_one = true;
         for (map, values_of_map) in maps.enumerate() {
             assert_eq!(values_of_map.len(), channels * plane);
@@ -167,7 +221,9 @@ impl Raster {
             }
         }
         raster.count_events();
-        raster.values = lent.filter(|_| !all_one);
+        if !all_one {
+            raster.values = Held::Numbers(numbers_of_events);
+        }
         raster
     }
 
@@ -175,18 +231,19 @@ impl Raster {
     /// the dense pool rounds it. For events of value 1.
     pub(super) fn pooled(&self, kernel: usize) -> Self {
         let (height, width) = (self.height / kernel, self.width / kernel);
-        let kernels = Kernels::best();
         let times = (self.images, self.steps);
-        let mut pooled = Self::silent(times, [self.channels, height, width], true);
-        let mut lent = pooled.values.take();
-        let values = lent.as_mut().map_or(&mut [][..], Lent::values);
+        let mut pooled = Self::silent(times, [self.channels, height, width]);
         let share = 1.0 / (kernel * kernel) as f32;
+        let mut values = match kernel * kernel <= usize::from(u8::MAX) {
+            // a tally writes beyond its last count
+            true => Held::Shares(vec![0; pooled.places() + ROOM], share),
+            false => Held::Numbers(pooled.numbers()),
+        };
         let (row, words) = (
             self.width * self.steps * self.blocks,
             self.steps * self.blocks,
         );
         let (mut square, mut under) = (vec![0; kernel * kernel], vec![0; kernel * kernel]);
-        let mut shares = [0f32; WORD];
         for position in 0..pooled.positions() {
             let (image, i, j) = pooled.place(position);
             let first = image * self.plane() * words + i * kernel * row + j * kernel * words;
@@ -202,12 +259,8 @@ impl Raster {
                 if any != 0 {
                     pooled.words[position * words + word] = any;
                     let cell = pooled.cell(word / self.blocks, position);
-                    let channel = word % self.blocks * WORD;
-                    let to = &mut values[cell * self.line..(cell + 1) * self.line][channel..];
-                    let to = &mut to[..WORD.min(self.line - channel)];
-                    let shares = &mut shares[..to.len()];
-                    kernels.pool(&under, share, shares);
-                    kernels.compress(any, shares, to);
+                    let at = cell * self.line + word % self.blocks * WORD;
+                    values.pool(&under, any, share, at);
                 }
             }
         }
@@ -220,7 +273,7 @@ impl Raster {
                 pooled.spikes[to] += self.spikes[position];
             }
         }
-        pooled.values = lent;
+        pooled.values = values;
         pooled
     }
 
@@ -229,7 +282,11 @@ impl Raster {
         let plane = self.plane();
         let features = self.channels * plane;
         let times = (self.images, self.steps);
-        let mut flat = Self::silent(times, [features, 1, 1], self.values.is_some());
+        let mut flat = Self::silent(times, [features, 1, 1]);
+        let mut numbers = match self.values {
+            Held::Ones => None,
+            _ => Some(flat.numbers()),
+        };
         let mut values = vec![0f32; flat.line];
         for (image, step) in (0..self.images).flat_map(|i| (0..self.steps).map(move |t| (i, t))) {
             let cell = flat.cell(step, image);
@@ -241,13 +298,14 @@ impl Raster {
                     values[feature] = value;
                 });
             }
-            if let Some(all) = &mut flat.values {
-                let to = all.values()[cell * flat.line..][..flat.line].chunks_mut(WORD);
+            if let Some(numbers) = &mut numbers {
+                let to = numbers.values()[cell * flat.line..][..flat.line].chunks_mut(WORD);
                 for (word, (values, to)) in words.iter().zip(values.chunks(WORD).zip(to)) {
                     Kernels::best().compress(*word, values, to);
                 }
             }
         }
+        flat.values = numbers.map_or(Held::Ones, Held::Numbers);
         flat.count_events();
         for (image, spikes) in flat.spikes.iter_mut().enumerate() {
             *spikes = self.spikes[image * plane..][..plane].iter().sum();
@@ -290,7 +348,10 @@ mod tests {
             .map(|_| f32::from(u8::from(stream.uniform() < 0.2)))
             .collect();
         let raster = Raster::of_dense(dense.chunks_exact(map), images, shape);
-        assert!(raster.values.is_none(), "spikes have the value 1");
+        assert!(
+            matches!(raster.values, Held::Ones),
+            "spikes have the value 1"
+        );
         let back = |raster: &Raster| {
             let plane = raster.plane();
             let mut dense = vec![0f32; raster.steps * raster.channels * raster.positions()];
@@ -340,6 +401,37 @@ mod tests {
         for (neuron, count) in counts.iter().enumerate() {
             let fired: f32 = dense[neuron..].iter().step_by(images * map).sum();
             assert_eq!(*count, fired);
+        }
+    }
+
+    /// More places than a tally counts.
+    #[test]
+    fn pools_of_any_side() {
+        let mut stream = crate::rng::Seed::new(2).stream();
+        let (shape, map) = ([3, 16, 32], 3 * 16 * 32);
+        let dense: Vec<f32> = (0..2 * map)
+            .map(|_| f32::from(u8::from(stream.uniform() < 0.5)))
+            .collect();
+        let raster = Raster::of_dense(dense.chunks_exact(map), 1, shape);
+        for kernel in [1, 8, 15, 16] {
+            let pooled = raster.pooled(kernel);
+            let (height, width) = (16 / kernel, 32 / kernel);
+            let mut seen = 0;
+            for (step, position) in (0..2).flat_map(|t| (0..height * width).map(move |p| (t, p))) {
+                let (y, x) = (position / width * kernel, position % width * kernel);
+                pooled.each(step, position, |channel, value| {
+                    let plane = &dense[step * map + channel * 512..][..512];
+                    let rows = plane.chunks(32).skip(y).take(kernel);
+                    let sum: f32 = rows.flat_map(|row| &row[x..x + kernel]).sum();
+                    assert_eq!(value, sum * (1.0 / (kernel * kernel) as f32));
+                    seen += 1;
+                });
+            }
+            let many = 2 * 3 * height * width;
+            assert!(
+                seen == many || kernel == 1 && seen < many,
+                "{kernel}: {seen}"
+            );
         }
     }
 }

@@ -59,11 +59,6 @@ pub(super) trait Vector: Copy {
     /// # Safety
     /// The instructions exist.
     unsafe fn bits(mask: Self::Mask) -> u64;
-    /// 1 where the bit is set, else 0.
-    ///
-    /// # Safety
-    /// The instructions exist.
-    unsafe fn ones(bits: u64) -> Self;
     /// The numbers whose bits are set, one after another; what follows them is undefined.
     ///
     /// # Safety
@@ -170,11 +165,6 @@ impl Vector for Four {
     }
 
     #[inline(always)]
-    unsafe fn ones(bits: u64) -> Self {
-        Self(std::array::from_fn(|i| f32::from(bits >> i & 1 == 1)))
-    }
-
-    #[inline(always)]
     unsafe fn compress(self, bits: u64) -> Self {
         // SAFETY: the caller's promise.
         unsafe { compress::<Self, 4>(self, bits) }
@@ -184,10 +174,9 @@ impl Vector for Four {
 #[cfg(target_arch = "x86_64")]
 pub(super) mod x86 {
     use std::arch::x86_64::{
-        __m256, __m512, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_NEQ_UQ, _mm256_add_ps, _mm256_and_si256,
-        _mm256_blendv_ps, _mm256_castsi256_ps, _mm256_cmp_ps, _mm256_cmpeq_epi32, _mm256_fmadd_ps,
-        _mm256_loadu_ps, _mm256_movemask_ps, _mm256_mul_ps, _mm256_set1_epi32, _mm256_set1_ps,
-        _mm256_setr_epi32, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
+        __m256, __m512, _CMP_GE_OQ, _CMP_GT_OQ, _CMP_NEQ_UQ, _mm256_add_ps, _mm256_blendv_ps,
+        _mm256_cmp_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_movemask_ps, _mm256_mul_ps,
+        _mm256_set1_ps, _mm256_storeu_ps, _mm256_sub_ps, _mm512_add_ps, _mm512_cmp_ps_mask,
         _mm512_fmadd_ps, _mm512_loadu_ps, _mm512_mask_blend_ps, _mm512_maskz_compress_ps,
         _mm512_mul_ps, _mm512_set1_ps, _mm512_storeu_ps, _mm512_sub_ps,
     };
@@ -196,7 +185,7 @@ pub(super) mod x86 {
 
     macro_rules! vector {
         ($name:ident, $inner:ty, $lanes:literal, $load:ident, $store:ident, $splat:ident, $fmadd:ident,
-         $add:ident, $sub:ident, $mul:ident, $mask:ty, $compare:ident, $choose:ident, $bits:ident, $mask_of:ident, $compress:ident) => {
+         $add:ident, $sub:ident, $mul:ident, $mask:ty, $compare:ident, $choose:ident, $bits:ident, $compress:ident) => {
             #[derive(Clone, Copy)]
             pub(in crate::ops) struct $name($inner);
 
@@ -277,12 +266,6 @@ pub(super) mod x86 {
                 }
 
                 #[inline(always)]
-                unsafe fn ones(bits: u64) -> Self {
-                    // SAFETY: the caller's promise.
-                    unsafe { Self::choose($mask_of(bits), Self::splat(1.0), Self::splat(0.0)) }
-                }
-
-                #[inline(always)]
                 unsafe fn compress(self, bits: u64) -> Self {
                     // SAFETY: the caller's promise.
                     unsafe { $compress(self, bits) }
@@ -306,7 +289,6 @@ pub(super) mod x86 {
         _mm512_cmp_ps_mask,
         choose_sixteen,
         bits_sixteen,
-        sixteen_of,
         compress_sixteen
     );
     vector!(
@@ -324,7 +306,6 @@ pub(super) mod x86 {
         _mm256_cmp_ps,
         choose_eight,
         bits_eight,
-        eight_of,
         compress_eight
     );
 
@@ -341,11 +322,6 @@ pub(super) mod x86 {
     #[inline(always)]
     unsafe fn bits_sixteen(mask: u16) -> u64 {
         u64::from(mask)
-    }
-
-    #[inline(always)]
-    fn sixteen_of(bits: u64) -> u16 {
-        bits as u16
     }
 
     /// # Safety
@@ -378,17 +354,5 @@ pub(super) mod x86 {
     unsafe fn bits_eight(mask: __m256) -> u64 {
         // SAFETY: the caller's promise.
         u64::from(unsafe { _mm256_movemask_ps(mask) } as u32)
-    }
-
-    /// # Safety
-    /// The instructions exist.
-    #[inline(always)]
-    unsafe fn eight_of(bits: u64) -> __m256 {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let places = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
-            let set = _mm256_and_si256(_mm256_set1_epi32(bits as i32), places);
-            _mm256_castsi256_ps(_mm256_cmpeq_epi32(set, places))
-        }
     }
 }

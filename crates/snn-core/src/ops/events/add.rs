@@ -76,7 +76,7 @@ pub(super) unsafe fn add<V: Vector, const G: usize, const B: usize>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{SETS, Spikes};
+    use super::super::{SETS, Spikes, Values};
 
     /// Sums of several cells, with the rows' values and without, by every set of instructions, against f64.
     #[test]
@@ -103,7 +103,7 @@ mod tests {
                 let mut lists = kernels.lists();
                 let spikes = Spikes {
                     words: &words,
-                    values: values.map(|values| &values[..]),
+                    values: values.map_or(Values::Ones, |values| Values::Numbers(values)),
                     taps: &taps,
                     per_position,
                     some: 0..per_position,

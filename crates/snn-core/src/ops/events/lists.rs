@@ -10,6 +10,23 @@ const SLACK: usize = 64;
 /// Numbers that are copied at a time.
 pub(crate) const SEGMENT: usize = 16;
 
+/// Values of the channels whose bits are set, one after another from the first of their block on, `[input cells, line]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Values<'a> {
+    /// All are 1, and none is listed.
+    Ones,
+    /// Multiples of a share.
+    Shares(&'a [u8], f32),
+    /// Any.
+    Numbers(&'a [f32]),
+}
+
+impl Values<'_> {
+    fn are_ones(&self) -> bool {
+        matches!(self, Self::Ones)
+    }
+}
+
 /// Spikes under some taps, for some positions at all steps.
 #[derive(Debug, Clone)]
 pub(crate) struct Spikes<'a> {
@@ -18,9 +35,8 @@ pub(crate) struct Spikes<'a> {
     pub(crate) blocks: usize,
     /// Bits that are set in the block that matters, `[input cells]`.
     pub(crate) counts: &'a [u8],
-    /// Values of the channels whose bits are set, one after another from the first of their block on, `[input cells, line]`,
-    /// a line being filled up to whole segments; none where all are 1.
-    pub(crate) values: Option<&'a [f32]>,
+    pub(crate) values: Values<'a>,
+    /// Values of an input cell, filled up to whole segments.
     pub(crate) line: usize,
     /// The input cell under each tap at the first step, `[positions, taps]`; those of the other steps follow it.
     pub(crate) taps: &'a [usize],
@@ -125,13 +141,18 @@ impl Lists {
         assert!(spikes.rows() <= usize::from(u8::MAX) && (1..=64).contains(&spikes.channels));
         assert!(spikes.some.end <= spikes.per_position && spikes.block < spikes.blocks);
         assert!(input * spikes.blocks <= spikes.words.len() && input <= spikes.counts.len());
-        if let Some(values) = spikes.values {
+        let values = match spikes.values {
+            Values::Ones => None,
+            Values::Shares(values, _) => Some(values.len()),
+            Values::Numbers(values) => Some(values.len()),
+        };
+        if let Some(values) = values {
             let last = 64 * spikes.block + spikes.channels.next_multiple_of(SEGMENT);
-            assert!(last <= spikes.line && input * spikes.line <= values.len());
+            assert!(last <= spikes.line && input * spikes.line <= values);
         }
         self.rows_of_weight = spikes.rows() + 1;
         self.cells = spikes.positions() * spikes.steps;
-        self.valued = spikes.values.is_some();
+        self.valued = !spikes.values.are_ones();
         self.counts.resize(self.cells, 0);
         self.counts.fill(0);
         widest::run(Count {
@@ -255,7 +276,7 @@ unsafe fn write<C: Compress>(spikes: &Spikes, lists: &mut Lists) {
                     // at least once: whether a list is shorter than its group's is hard to foresee
                     let to = rows.add(at).cast::<[u8; SEGMENT]>();
                     to.write_unaligned([zero; SEGMENT]);
-                    if spikes.values.is_some() {
+                    if !spikes.values.are_ones() {
                         let to = values.add(at).cast::<[f32; SEGMENT]>();
                         to.write_unaligned([0.0; SEGMENT]);
                     }
@@ -288,17 +309,15 @@ unsafe fn list<C: Compress>(
         let under = spikes.taps.as_ptr();
         let under = under.add(position * spikes.per_position + spikes.some.start);
         let words = spikes.words.as_ptr().add(spikes.block);
-        if let Some(from) = spikes.values {
-            let from = from.as_ptr().add(64 * spikes.block);
+        if !spikes.values.are_ones() {
             for i in 0..taps {
                 let cell = *under.add(i) + step;
                 let count = (*words.add(cell * spikes.blocks)).count_ones() as usize;
-                let (from, to) = (from.add(cell * spikes.line), values.add(at));
+                let (from, to) = (cell * spikes.line + 64 * spikes.block, values.add(at));
                 for some in (0..count).step_by(SEGMENT) {
-                    let segment = from.add(some).cast::<[f32; SEGMENT]>().read_unaligned();
-                    to.add(some)
-                        .cast::<[f32; SEGMENT]>()
-                        .write_unaligned(segment);
+                    let segment = segment(spikes.values, from + some);
+                    let to = to.add(some).cast::<[f32; SEGMENT]>();
+                    to.write_unaligned(segment);
                 }
                 at += count;
             }
@@ -318,6 +337,33 @@ unsafe fn list<C: Compress>(
         }
         C::places(word, row as u8, rows.add(at));
         at + word.count_ones() as usize
+    }
+}
+
+/// The values from place `at` on.
+///
+/// # Safety
+/// There are as many.
+#[inline(always)]
+unsafe fn segment(values: Values, at: usize) -> [f32; SEGMENT] {
+    // SAFETY: the caller's promise.
+    unsafe {
+        match values {
+            Values::Ones => [1.0; SEGMENT],
+            Values::Shares(counts, share) => {
+                let counts = counts.as_ptr().add(at).cast::<[u8; SEGMENT]>();
+                let mut segment = [0.0; SEGMENT];
+                // a loop, not a closure: what is not inlined loses the instructions
+                for (value, count) in segment.iter_mut().zip(counts.read_unaligned()) {
+                    *value = f32::from(count) * share;
+                }
+                segment
+            }
+            Values::Numbers(numbers) => {
+                let numbers = numbers.as_ptr().add(at).cast::<[f32; SEGMENT]>();
+                numbers.read_unaligned()
+            }
+        }
     }
 }
 
@@ -419,14 +465,20 @@ mod tests {
                 *word = (0..channels)
                     .fold(0, |word, c| word | u64::from(stream.uniform() < share) << c);
             }
-            let values = inputs * steps * line;
-            let values: Vec<f32> = (0..values).map(|_| stream.uniform()).collect();
+            let numbers: Vec<f32> = (0..inputs * steps * line)
+                .map(|_| stream.uniform())
+                .collect();
+            let counts_of_words: Vec<u8> = numbers.iter().map(|x| (x * 200.0) as u8).collect();
             let taps: Vec<usize> = (0..positions * all)
                 .map(|i| i * 7 % inputs * steps)
                 .collect();
             let of_block = words.iter().skip(block).step_by(blocks);
             let counts: Vec<u8> = of_block.map(|word| word.count_ones() as u8).collect();
-            for values in [None, Some(&values[..])] {
+            for values in [
+                Values::Ones,
+                Values::Shares(&counts_of_words, 0.25),
+                Values::Numbers(&numbers),
+            ] {
                 let spikes = Spikes {
                     words: &words,
                     values,
@@ -442,7 +494,7 @@ mod tests {
                 };
                 for write in [write::<Portable>, best()] {
                     let mut lists = Lists::new(4);
-                    let every = values.is_none();
+                    let every = values.are_ones();
                     // SAFETY: the counts are those of the words.
                     unsafe { lists.fill_by(&spikes, every, write) };
                     let mut seen = vec![0; positions * steps];
@@ -467,7 +519,13 @@ mod tests {
                                     let set = (0..channels).filter(|c| word >> c & 1 == 1);
                                     for (rank, c) in set.enumerate() {
                                         let at = input * line + 64 * block + rank;
-                                        let value = values.map_or(1.0, |values| values[at]);
+                                        let value = match values {
+                                            Values::Ones => 1.0,
+                                            Values::Shares(counts, share) => {
+                                                f32::from(counts[at]) * share
+                                            }
+                                            Values::Numbers(numbers) => numbers[at],
+                                        };
                                         expected.push((tap * channels + c, value));
                                     }
                                 }

@@ -6,12 +6,14 @@
 mod add;
 mod fire;
 mod lists;
-mod pool;
+mod numbers;
+mod tally;
 
 use std::sync::OnceLock;
 
 pub(crate) use self::fire::{Currents, Fired, Neurons};
-pub(crate) use self::lists::{Lists, SEGMENT, Spikes};
+pub(crate) use self::lists::{Lists, SEGMENT, Spikes, Values};
+pub(crate) use self::tally::{ROOM, tally};
 use crate::neuron::NeuronSettings;
 use crate::ops::level::Sets;
 
@@ -25,9 +27,8 @@ pub(crate) struct Kernels {
     /// By number of vectors, from one.
     add: [add::Add; 2],
     fire: fire::Fire,
-    pool: pool::Pool,
-    mark: pool::Mark,
-    compress: pool::Compress,
+    mark: numbers::Mark,
+    compress: numbers::Compress,
 }
 
 static SETS: Sets<Kernels> = Sets {
@@ -103,13 +104,6 @@ impl Kernels {
         unsafe { (self.fire)(settings, currents, neurons, fired) }
     }
 
-    /// For each of up to 64 channels `share` times the number of words in which its bit is set.
-    pub(crate) fn pool(&self, words: &[u64], share: f32, to: &mut [f32]) {
-        assert!(to.len() <= 64 && to.len().is_multiple_of(self.lanes));
-        // SAFETY: the instructions are the processor's.
-        unsafe { (self.pool)(words, share, to) }
-    }
-
     /// The numbers at the places of the bits, one after another; what follows them in `to` is undefined.
     pub(crate) fn compress(&self, word: u64, numbers: &[f32], to: &mut [f32]) {
         assert!(numbers.len() == to.len() && to.len() <= 64 && to.len().is_multiple_of(self.lanes));
@@ -152,21 +146,15 @@ macro_rules! kernels {
             }
 
             $(#[target_feature(enable = $feature)])?
-            unsafe fn pool(words: &[u64], share: f32, to: &mut [f32]) {
-                // SAFETY: the caller's promise.
-                unsafe { super::pool::pool::<$vector>(words, share, to) }
-            }
-
-            $(#[target_feature(enable = $feature)])?
             unsafe fn mark(numbers: &[f32]) -> u64 {
                 // SAFETY: the caller's promise.
-                unsafe { super::pool::mark::<$vector>(numbers) }
+                unsafe { super::numbers::mark::<$vector>(numbers) }
             }
 
             $(#[target_feature(enable = $feature)])?
             unsafe fn compress(word: u64, numbers: &[f32], to: &mut [f32]) {
                 // SAFETY: the caller's promise.
-                unsafe { super::pool::compress::<$vector>(word, numbers, to) }
+                unsafe { super::numbers::compress::<$vector>(word, numbers, to) }
             }
 
             Kernels {
@@ -174,7 +162,6 @@ macro_rules! kernels {
                 side: $side,
                 add: [add::<1>, add::<2>],
                 fire,
-                pool,
                 mark,
                 compress,
             }

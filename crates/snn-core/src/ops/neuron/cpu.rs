@@ -2,6 +2,7 @@
 //! neither the blocks nor the threads matter to the result, nor do the instructions: no product is fused with a sum.
 
 use std::cell::RefCell;
+use std::marker::PhantomData;
 
 use rayon::prelude::*;
 
@@ -134,11 +135,31 @@ fn few<'a>(values: &'a [f32], start: usize, room: &'a mut [f32; FEW]) -> &'a [f3
     }
 }
 
-/// Has the few numbers from `start` on brought into the caches.
+/// Has the few numbers from `start` on brought into the caches, if there are as many.
 #[inline(always)]
 fn soon(values: &[f32], start: usize) {
-    let rest = values.get(start..).unwrap_or_default();
-    prefetch(&rest[..rest.len().min(FEW)]);
+    if let Some(few) = values.get(start..).and_then(<[f32]>::first_chunk::<FEW>) {
+        prefetch(few);
+    }
+}
+
+/// How a spike is given.
+trait Spike: Copy + Default {
+    fn of(fires: bool) -> Self;
+}
+
+impl Spike for u8 {
+    #[inline(always)]
+    fn of(fires: bool) -> Self {
+        u8::from(fires)
+    }
+}
+
+impl Spike for f32 {
+    #[inline(always)]
+    fn of(fires: bool) -> Self {
+        if fires { 1.0 } else { 0.0 }
+    }
 }
 
 /// Spikes `[T, N, C, ...]` and the membrane after the last step.
@@ -166,12 +187,12 @@ pub(crate) fn forward(
                     thresholds,
                     own: room(&mut buffers.own, len),
                     membranes: v,
-                    fired: |t: usize, start: usize, fired: &[u8; FEW], count: usize| {
-                        let spikes = fired.map(f32::from);
+                    fired: |t: usize, start: usize, spikes: &[f32; FEW], count: usize| {
                         let at = t * population.neurons + first + start;
                         // SAFETY: these neurons' spikes are this task's alone.
                         unsafe { sink.write(at, &spikes[..count]) };
                     },
+                    spike: PhantomData,
                 });
             });
             sink.finish();
@@ -216,6 +237,7 @@ pub(crate) fn forward_bits(
                     // SAFETY: a block of a sample's neurons has whole words, which are this task's alone.
                     pack(&fired[..count], unsafe { out.slice(word, 1) });
                 },
+                spike: PhantomData,
             });
         });
     });
@@ -223,7 +245,7 @@ pub(crate) fn forward_bits(
 }
 
 /// A block of neurons over all steps, forward.
-struct Forward<'a, F> {
+struct Forward<'a, S, F> {
     population: &'a Population,
     settings: &'a NeuronSettings,
     currents: Currents<'a>,
@@ -234,9 +256,10 @@ struct Forward<'a, F> {
     own: &'a mut [[f32; FEW]],
     /// Takes the spikes of each step, those of a few neurons at a time, of which so many count.
     fired: F,
+    spike: PhantomData<S>,
 }
 
-impl<F: Fn(usize, usize, &[u8; FEW], usize)> Task for Forward<'_, F> {
+impl<S: Spike, F: Fn(usize, usize, &[S; FEW], usize)> Task for Forward<'_, S, F> {
     type Output = ();
 
     #[inline(always)]
@@ -250,12 +273,12 @@ impl<F: Fn(usize, usize, &[u8; FEW], usize)> Task for Forward<'_, F> {
     }
 }
 
-impl<F: Fn(usize, usize, &[u8; FEW], usize)> Forward<'_, F> {
+impl<S: Spike, F: Fn(usize, usize, &[S; FEW], usize)> Forward<'_, S, F> {
     #[inline(always)]
     fn steps<const HARD: bool, const AT: bool>(self) {
         let (leak, len) = (self.settings.leak, self.membranes.len());
         let (steps, neurons) = (self.population.steps, self.population.neurons);
-        let (mut fired, mut rest) = ([0u8; FEW], [0f32; FEW]);
+        let (mut fired, mut rest) = ([S::default(); FEW], [0f32; FEW]);
         self.own.as_flattened_mut()[..len].copy_from_slice(self.membranes);
         for t in 0..steps {
             let currents = self.currents.at(t, neurons, self.first, len);
@@ -267,7 +290,7 @@ impl<F: Fn(usize, usize, &[u8; FEW], usize)> Forward<'_, F> {
                     let u = leak * v[k] + currents[k];
                     let s = fires::<AT>(u, thresholds[k]);
                     v[k] = reset::<HARD>(u, thresholds[k], s);
-                    fired[k] = u8::from(s);
+                    fired[k] = S::of(s);
                 }
                 (self.fired)(t, n * FEW, &fired, FEW.min(len - n * FEW));
             }

@@ -4,27 +4,7 @@ use crate::ops::simd::Vector;
 
 /// # Safety
 /// The instructions exist.
-pub(super) type Pool = unsafe fn(words: &[u64], share: f32, to: &mut [f32]);
-
-/// # Safety
-/// The instructions exist.
 pub(super) type Mark = unsafe fn(numbers: &[f32]) -> u64;
-
-/// # Safety
-/// The instructions exist.
-#[inline(always)]
-pub(super) unsafe fn pool<V: Vector>(words: &[u64], share: f32, to: &mut [f32]) {
-    for (i, to) in to.chunks_exact_mut(V::LANES).enumerate() {
-        // SAFETY: the caller's promise; `to` is a vector.
-        unsafe {
-            let mut count = V::splat(0.0);
-            for word in words {
-                count = count.add(V::ones(word >> (i * V::LANES)));
-            }
-            count.mul(V::splat(share)).store(to.as_mut_ptr());
-        }
-    }
-}
 
 /// # Safety
 /// The instructions exist.
@@ -71,18 +51,10 @@ mod tests {
         let mut stream = crate::rng::Seed::new(1).stream();
         for kernels in SETS.all() {
             for channels in [16, 48, 64] {
-                let mut bits = || {
-                    let some = (0..channels).filter(|_| stream.uniform() < 0.4);
-                    some.fold(0u64, |word, c| word | 1 << c)
-                };
-                let words = [bits(), bits(), bits()];
-                let mut numbers = vec![0f32; channels];
-                kernels.pool(&words, 0.25, &mut numbers);
-                for (c, number) in numbers.iter().enumerate() {
-                    let count: u64 = words.iter().map(|word| word >> c & 1).sum();
-                    assert_eq!(*number, count as f32 * 0.25);
-                }
-                let any = words[0] | words[1] | words[2];
+                let set: Vec<bool> = (0..channels).map(|_| stream.uniform() < 0.4).collect();
+                let any = (0..channels).fold(0u64, |word, c| word | u64::from(set[c]) << c);
+                let number = |c: usize| if set[c] { c as f32 - 90.0 } else { 0.0 };
+                let numbers: Vec<f32> = (0..channels).map(number).collect();
                 assert_eq!(kernels.mark(&numbers), any);
                 let mut some = vec![0f32; channels];
                 kernels.compress(any, &numbers, &mut some);
