@@ -15,10 +15,12 @@ use crate::ops::widest::{self, Task};
 use crate::surrogate::Surrogate;
 
 /// Neurons per task of the forward pass: whole words of bits.
-const BLOCK: usize = 32 * WORD;
+const BLOCK: usize = 128 * WORD;
 /// Neurons of which a step is done at once, while the numbers of their next one are asked for.
 const FEW: usize = WORD;
-/// Membranes that a task of the backward pass keeps: half a megabyte, so that they stay in the second-level cache.
+/// The most neurons per task of the backward pass.
+const BACKWARD: usize = 32 * WORD;
+/// Membranes that such a task keeps: half a megabyte, so that they stay in the second-level cache.
 const KEPT: usize = 1 << 17;
 
 /// The sizes of a population and its thresholds.
@@ -377,7 +379,7 @@ impl Window<'_> {
                 (Given::Apart(g_spikes), Sink::new(room.places(), len))
             }
         };
-        let size = (KEPT / self.population.steps / FEW * FEW).clamp(FEW, BLOCK);
+        let size = (KEPT / self.population.steps / FEW * FEW).clamp(FEW, BACKWARD);
         g_membrane
             .par_chunks_mut(size)
             .enumerate()
