@@ -48,7 +48,7 @@ class Training:
         return {}
 
     def outputs(self) -> dict[str, torch.Tensor]:
-        """Loss and gradients at the weights that the training started from."""
+        """Loss and gradients at the weights that the training started from; `timed` is the loss of the other side's timed sums."""
         tensors, _ = exchange.read(self.inputs)
         weights = {f"{i}.weight": m.weight for i, m in enumerate(self.modules) if hasattr(m, "weight")}
         with torch.no_grad():
@@ -61,7 +61,10 @@ class Training:
         loss = self.loss()
         loss.backward()
         gradients = {f"gradient.{name}": weight.grad for name, weight in weights.items()}
-        return {"loss": loss.reshape(1), **gradients}
+        losses = {"loss": loss.reshape(1)}
+        if self.timesteps is not None:
+            losses["timed"] = losses["loss"]
+        return {**losses, **gradients}
 
     def figures(self) -> dict:
         if self.timesteps is None:

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use snn_core::encode::Encoder;
 use snn_core::network::{Batch, Mode, State};
+use snn_core::ops::conv2d::Sums;
 use snn_core::rng::Seed;
 use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, bptt};
 
@@ -76,8 +77,8 @@ impl Training {
         })
     }
 
-    /// Loss of the batch, and the gradients of the variables.
-    fn gradients(&self) -> Result<(Tensor, GradStore)> {
+    /// Loss of the batch, and the gradients of the variables; `sums` are those of the spiking network's forward pass.
+    fn gradients(&self, sums: Sums) -> Result<(Tensor, GradStore)> {
         let loss = |logits: &Tensor| loss::cross_entropy(logits, &self.labels, 0.0);
         match &self.network {
             Network::Ordinary(ann) => {
@@ -86,7 +87,10 @@ impl Training {
                 Ok((loss, gradients))
             }
             Network::Spiking(network, timesteps) => {
-                let options = bptt::Options::default();
+                let options = bptt::Options {
+                    sums,
+                    ..bptt::Options::default()
+                };
                 let pass =
                     bptt::forward(network, self.batch(), Mode::Training, *timesteps, &options)?;
                 let logits = Var::from_tensor(pass.logits())?;
@@ -112,19 +116,24 @@ impl Training {
 
 impl Work for Training {
     fn run(&mut self) -> Result<Parts> {
-        let (_, gradients) = self.gradients()?;
+        let (_, gradients) = self.gradients(Sums::Fastest)?;
         self.optimiser.step(&gradients, self.learning_rate)?;
         Ok(Parts::new())
     }
 
-    /// Loss and gradients at the weights that the training started from.
+    /// Loss and gradients at the weights that the training started from; of the spiking network with ordered sums, and the
+    /// loss with the fastest ones, which are timed.
     fn outputs(&mut self) -> Result<Tensors> {
         let first = self.inputs.read()?;
         for (name, variable) in &self.variables {
             variable.set(&tensor(&first, name)?)?;
         }
-        let (loss, gradients) = self.gradients()?;
+        let (loss, gradients) = self.gradients(Sums::Ordered)?;
         let mut outputs = Tensors::from([("loss".into(), loss.detach().reshape(1)?)]);
+        if matches!(self.network, Network::Spiking(..)) {
+            let (timed, _) = self.gradients(Sums::Fastest)?;
+            outputs.insert("timed".into(), timed.detach().reshape(1)?);
+        }
         for (name, variable) in &self.variables {
             if name.ends_with(".weight") {
                 let gradient = gradients.get(variable.as_tensor()).cloned();

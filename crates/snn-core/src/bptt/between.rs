@@ -9,8 +9,7 @@ use crate::Result;
 use crate::network::Batch;
 use crate::ops::avg_pool::{pool, spread};
 use crate::ops::bits::Bits;
-use crate::ops::cpu::scratch;
-use crate::ops::memory::zeros;
+use crate::ops::cpu::{Unwritten, scratch};
 
 /// One change.
 #[derive(Debug, Clone, Copy)]
@@ -106,39 +105,46 @@ impl Between {
         images: usize,
         masks: &[Vec<f32>],
     ) -> Vec<f32> {
-        let mut out = zeros(rows * self.outputs());
-        out.par_chunks_mut(self.outputs())
-            .enumerate()
-            .for_each(|(row, out)| {
-                BUFFERS.with_borrow_mut(|buffers| {
-                    let from = scratch(&mut buffers.from, self.inputs());
-                    match source {
-                        Source::Spikes(bits) => bits.unpack(row, from),
-                        Source::Dense(values) => {
-                            from.copy_from_slice(&values[row * from.len()..][..from.len()]);
-                        }
+        let size = self.outputs();
+        let mut all = Unwritten::new(rows * size);
+        let places = all.places();
+        (0..rows).into_par_iter().for_each(|row| {
+            BUFFERS.with_borrow_mut(|buffers| {
+                let from = scratch(&mut buffers.from, self.inputs());
+                match source {
+                    Source::Spikes(bits) => bits.unpack(row, from),
+                    Source::Dense(values) => {
+                        from.copy_from_slice(&values[row * from.len()..][..from.len()]);
                     }
-                    let mut masks = masks.iter();
-                    for (change, shape) in self.changes.iter().zip(&self.shapes) {
-                        let len = shape.iter().product();
-                        match *change {
-                            Change::Mask { .. } => {
-                                let mask = masks.next().expect("a mask for each dropout");
-                                times(&mut buffers.from[..len], mask, row % images);
-                            }
-                            Change::Pool { kernel } => {
-                                let to = scratch(&mut buffers.to, len / (kernel * kernel));
-                                to.fill(0.0);
-                                pool(&buffers.from[..len], to, shape[2] / kernel, kernel);
-                                std::mem::swap(&mut buffers.from, &mut buffers.to);
-                            }
-                            Change::Flatten => {}
+                }
+                let mut masks = masks.iter();
+                for (change, shape) in self.changes.iter().zip(&self.shapes) {
+                    let len = shape.iter().product();
+                    match *change {
+                        Change::Mask { .. } => {
+                            let mask = masks.next().expect("a mask for each dropout");
+                            times(&mut buffers.from[..len], mask, row % images);
                         }
+                        Change::Pool { kernel } => {
+                            let to = scratch(&mut buffers.to, len / (kernel * kernel));
+                            to.fill(0.0);
+                            pool(&buffers.from[..len], to, shape[2] / kernel, kernel);
+                            std::mem::swap(&mut buffers.from, &mut buffers.to);
+                        }
+                        Change::Flatten => {}
                     }
-                    out.copy_from_slice(&buffers.from[..out.len()]);
-                });
+                }
+                let from = &buffers.from[..size];
+                // SAFETY: a row is its task's alone.
+                unsafe {
+                    places
+                        .at(row * size)
+                        .copy_from_nonoverlapping(from.as_ptr(), size)
+                };
             });
-        out
+        });
+        // SAFETY: every row was written.
+        unsafe { all.written() }
     }
 
     /// Gradient of what it took.
@@ -151,11 +157,13 @@ impl Between {
         if self.is_nothing() {
             return gradient;
         }
-        let mut out = zeros(gradient.len() / self.outputs() * self.inputs());
-        out.par_chunks_mut(self.inputs())
-            .zip(gradient.par_chunks(self.outputs()))
+        let (size, rows) = (self.inputs(), gradient.len() / self.outputs());
+        let mut all = Unwritten::new(rows * size);
+        let places = all.places();
+        gradient
+            .par_chunks(self.outputs())
             .enumerate()
-            .for_each(|(row, (out, gradient))| {
+            .for_each(|(row, gradient)| {
                 BUFFERS.with_borrow_mut(|buffers| {
                     scratch(&mut buffers.from, self.outputs()).copy_from_slice(gradient);
                     let mut masks = masks.iter().rev();
@@ -175,10 +183,17 @@ impl Between {
                             Change::Flatten => {}
                         }
                     }
-                    out.copy_from_slice(&buffers.from[..out.len()]);
+                    let from = &buffers.from[..size];
+                    // SAFETY: a row is its task's alone.
+                    unsafe {
+                        places
+                            .at(row * size)
+                            .copy_from_nonoverlapping(from.as_ptr(), size)
+                    };
                 });
             });
-        out
+        // SAFETY: every row was written.
+        unsafe { all.written() }
     }
 }
 

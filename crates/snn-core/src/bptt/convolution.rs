@@ -7,6 +7,7 @@ use super::events;
 use crate::Result;
 use crate::ops::conv2d::{Sums, slices};
 use crate::ops::cpu::{Unwritten, with_weights};
+use crate::ops::widest::{self, Task};
 
 /// Share of numbers that are not zero below which events are faster than a dense convolution in the same order.
 const FEW: f64 = 0.6;
@@ -71,7 +72,10 @@ impl Convolution {
                 .zip(dense.par_chunks_exact(size))
                 .for_each(|(i, from)| {
                     // SAFETY: as above, and these are other maps.
-                    unsafe { out.slice(i * size, size) }.copy_from_slice(from);
+                    unsafe {
+                        out.at(i * size)
+                            .copy_from_nonoverlapping(from.as_ptr(), size)
+                    };
                 });
         }
         // SAFETY: every map went one way or the other.
@@ -94,8 +98,18 @@ impl Convolution {
 
 /// Share of numbers that are not zero.
 fn share(x: &[f32]) -> f64 {
-    let count = x.iter().map(|x| usize::from(*x != 0.0)).sum::<usize>();
-    count as f64 / x.len().max(1) as f64
+    struct Count<'a>(&'a [f32]);
+
+    impl Task for Count<'_> {
+        type Output = u32;
+
+        #[inline(always)]
+        fn run(self) -> u32 {
+            self.0.iter().map(|x| u32::from(*x != 0.0)).sum()
+        }
+    }
+
+    f64::from(widest::run(Count(x))) / x.len().max(1) as f64
 }
 
 #[cfg(test)]

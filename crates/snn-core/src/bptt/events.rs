@@ -49,12 +49,12 @@ pub(super) unsafe fn forward(
                     let width = columns.len();
                     for (i, number) in some.iter().enumerate() {
                         for c in columns.start..columns.end.min(channels) {
-                            let start = number * size + c * positions + first;
-                            // SAFETY: the results of these maps are this task's alone.
-                            let to = unsafe { out.slice(start, here.len()) };
+                            let start = number * size + c * positions + here.start;
                             let from = sums[i * width + c - columns.start..].iter();
-                            for (to, from) in to.iter_mut().zip(from.step_by(count * width)) {
-                                *to = *from;
+                            let from = from.step_by(count * width).take(here.len());
+                            for (place, from) in from.enumerate() {
+                                // SAFETY: the results of these maps are this task's alone.
+                                unsafe { out.at(start + place).write(*from) };
                             }
                         }
                     }

@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
 use super::memory::room;
+use super::widest::{self, Task};
 
 /// Whether the fast path takes these tensors: f32 on the CPU.
 pub(crate) fn takes(tensors: &[&Tensor]) -> bool {
@@ -190,7 +191,18 @@ pub(crate) fn scratch(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
 
 /// Sum in f64 with a fixed order of additions that leaves room for vector instructions.
 pub(super) fn sum(values: &[f32]) -> f64 {
-    sum_of(values.len(), |i| f64::from(values[i]))
+    struct Sum<'a>(&'a [f32]);
+
+    impl Task for Sum<'_> {
+        type Output = f64;
+
+        #[inline(always)]
+        fn run(self) -> f64 {
+            sum_of(self.0.len(), |i| f64::from(self.0[i]))
+        }
+    }
+
+    widest::run(Sum(values))
 }
 
 /// Sum of `f(i)` over `i < len`, like [`sum`].

@@ -89,14 +89,42 @@ impl Pool<'_> {
 
 /// Gradient of what [`pool`] took the means of.
 pub(crate) fn spread(gy: &[f32], gx: &mut [f32], columns: usize, k: usize) {
-    let share = 1.0 / (k * k) as f32;
-    for (rows, gy) in gx
-        .chunks_exact_mut(columns * k * k)
-        .zip(gy.chunks_exact(columns))
-    {
-        for row in rows.chunks_exact_mut(columns * k) {
-            for (gx, g) in row.chunks_exact_mut(k).zip(gy) {
-                gx.fill(g * share);
+    widest::run(Spread { gy, gx, columns, k });
+}
+
+struct Spread<'a> {
+    gy: &'a [f32],
+    gx: &'a mut [f32],
+    columns: usize,
+    k: usize,
+}
+
+impl Task for Spread<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        match self.k {
+            // as above
+            2 => self.rows(2),
+            k => self.rows(k),
+        }
+    }
+}
+
+impl Spread<'_> {
+    #[inline(always)]
+    fn rows(self, k: usize) {
+        let (columns, share) = (self.columns, 1.0 / (k * k) as f32);
+        for (rows, gy) in self
+            .gx
+            .chunks_exact_mut(columns * k * k)
+            .zip(self.gy.chunks_exact(columns))
+        {
+            for row in rows.chunks_exact_mut(columns * k) {
+                for (gx, g) in row.chunks_exact_mut(k).zip(gy) {
+                    gx.fill(g * share);
+                }
             }
         }
     }

@@ -13,8 +13,7 @@ use crate::ops::cpu::Unwritten;
 use crate::ops::packed::{Order, channel_blocks};
 use crate::ops::tile::{Instructions, Operands};
 
-static INPUTS: Shelf = Shelf::new();
-static WEIGHTS: Shelf = Shelf::new();
+static TRANSFORMS: Shelf = Shelf::new();
 
 impl Winograd<'_> {
     /// The convolution of `x` with a weight in one of its orders.
@@ -29,17 +28,20 @@ impl Winograd<'_> {
         let groups = instructions.groups(g.out_channels);
         let tiles_of_blocks: Vec<usize> = blocks.iter().map(|block| self.count(block)).collect();
         let widths: Vec<usize> = groups.iter().map(|group| group.1).collect();
-        // of few blocks the groups of output channels are tasks of their own, which share the inputs
-        let few = blocks.len() < TASKS;
+        // of few blocks the groups of output channels are tasks of their own, which share the inputs, unless these are more
+        // than the weights and there are blocks enough for all threads
+        let enough = 2 * rayon::current_num_threads();
+        let tiles = tiles_of_blocks.iter().sum::<usize>();
+        let few = blocks.len() < TASKS && (tiles <= g.out_channels || blocks.len() < enough);
         let split = if few { groups.len() } else { 1 };
-        // where there are groups enough for all threads, a task takes its group through all blocks, with weights of its own:
-        // at all frequencies those of all groups may be larger than everything else
-        let own = blocks.len() == 1 || few && groups.len() >= 2 * rayon::current_num_threads();
+        // where there are groups enough too, a task takes its group through all blocks, with weights of its own: at all
+        // frequencies those of all groups may be larger than everything else
+        let own = blocks.len() == 1 || few && groups.len() >= enough;
         let together = if own { blocks.len() } else { 1 };
         let (inputs, weights) = rayon::join(
             || {
                 few.then(|| {
-                    Shared::new(self, &INPUTS, &tiles_of_blocks, |i, channels, to| {
+                    Shared::new(self, &TRANSFORMS, &tiles_of_blocks, |i, channels, to| {
                         BUFFERS.with_borrow_mut(|buffers| {
                             self.spread_input(x, &blocks[i], channels, &mut buffers.strip, to);
                         });
@@ -48,7 +50,7 @@ impl Winograd<'_> {
             },
             || {
                 (!own).then(|| {
-                    Shared::new(self, &WEIGHTS, &widths, |i, channels, to| {
+                    Shared::new(self, &TRANSFORMS, &widths, |i, channels, to| {
                         self.spread_weight(weight, channels, groups[i], to);
                     })
                 })
