@@ -52,11 +52,17 @@ impl Convolution {
     ) -> Result<Vec<f32>> {
         let limit = self.few(weight.dims(), sums);
         let [map, size] = [self.input, self.output].map(|shape| shape.iter().product::<usize>());
-        let few: Vec<bool> = x.par_chunks(map).map(|x| share(x) < limit).collect();
-        let of = |which: bool| -> Vec<usize> { (0..maps).filter(|i| few[*i] == which).collect() };
-        let (few, many) = (of(true), of(false));
+        let dense = |x: &[f32], maps: usize| {
+            let kernels = self.kernels(weight.dims(), maps);
+            with_weights(weight, bias, |weight, bias| {
+                kernels.forward(x, weight, bias, sums)
+            })
+        };
+        let (few, many): (Vec<usize>, Vec<usize>) = (0..maps)
+            .into_par_iter()
+            .partition(|i| share(&x[i * map..][..map]) < limit);
         if few.is_empty() {
-            return self.dense(weight, bias, x, maps, sums);
+            return Ok(dense(x, maps)?);
         }
         let mut y = Unwritten::new(maps * size);
         let out = y.places();
@@ -67,7 +73,7 @@ impl Convolution {
                 .par_iter()
                 .flat_map_iter(|i| x[i * map..][..map].iter().copied())
                 .collect();
-            let dense = self.dense(weight, bias, &x, many.len(), sums)?;
+            let dense = dense(&x, many.len())?;
             many.par_iter()
                 .zip(dense.par_chunks_exact(size))
                 .for_each(|(i, from)| {
@@ -80,19 +86,6 @@ impl Convolution {
         }
         // SAFETY: every map went one way or the other.
         Ok(unsafe { y.written() })
-    }
-
-    fn dense(
-        &self,
-        weight: &Tensor,
-        bias: Option<&Tensor>,
-        x: &[f32],
-        maps: usize,
-        sums: Sums,
-    ) -> Result<Vec<f32>> {
-        let kernels = self.kernels(weight.dims(), maps);
-        let forward = |weight: &[f32], bias: Option<&[f32]>| kernels.forward(x, weight, bias, sums);
-        Ok(with_weights(weight, bias, forward)?)
     }
 }
 

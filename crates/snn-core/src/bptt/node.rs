@@ -9,9 +9,9 @@ use crate::Result;
 use crate::network::{Batch, Mode, SpikingNetwork};
 use crate::ops::cpu::{takes, with_values};
 
-/// [`SpikingNetwork::logits`] as one node over the images: its backward pass is [`Pass::backward`] for the images alone;
-/// weights are constants. Without a graph over the images, and on other devices than the CPU, it is the network's own
-/// logits. The backward pass can be run once.
+/// [`SpikingNetwork::logits`] as one node over the images, its convolutions added as [`Options::sums`] says; its backward
+/// pass is [`Pass::backward`] for the images alone; weights are constants. Without a graph over the images, and on other
+/// devices than the CPU, it is the network's own logits. The backward pass can be run once.
 ///
 /// # Errors
 /// Those of [`forward`].

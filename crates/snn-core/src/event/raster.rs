@@ -24,7 +24,7 @@ pub(crate) struct Raster {
     /// `[images, positions, steps, blocks]`: a bit for each channel that has an event. After them is a position at which
     /// nothing fires: it stands for the padding.
     pub(super) words: Vec<u64>,
-    pub(super) values: Held,
+    pub(super) values: EventValues,
     /// Events of each block, `[blocks, images, positions, steps]`, with those of the padding for each block.
     pub(super) counts: Vec<u8>,
     /// Spikes behind the events at all steps, `[images, positions]`.
@@ -32,7 +32,7 @@ pub(crate) struct Raster {
 }
 
 /// The values of each block's events, one after another from the block's first place on, `[.., line]`.
-pub(super) enum Held {
+pub(super) enum EventValues {
     /// All are 1.
     Ones,
     /// Multiples of a share.
@@ -41,7 +41,7 @@ pub(super) enum Held {
     Numbers(Lent),
 }
 
-impl Held {
+impl EventValues {
     /// As the lists of events take them.
     pub(super) fn of_events(&self) -> Values<'_> {
         match self {
@@ -99,7 +99,7 @@ impl Raster {
             blocks,
             line,
             words: vec![0; cells * blocks],
-            values: Held::Ones,
+            values: EventValues::Ones,
             counts: vec![0; blocks * cells],
             spikes: vec![0; positions],
         }
@@ -222,7 +222,7 @@ impl Raster {
         }
         raster.count_events();
         if !all_one {
-            raster.values = Held::Numbers(numbers_of_events);
+            raster.values = EventValues::Numbers(numbers_of_events);
         }
         raster
     }
@@ -236,8 +236,8 @@ impl Raster {
         let share = 1.0 / (kernel * kernel) as f32;
         let mut values = match kernel * kernel <= usize::from(u8::MAX) {
             // a tally writes beyond its last count
-            true => Held::Shares(vec![0; pooled.places() + ROOM], share),
-            false => Held::Numbers(pooled.numbers()),
+            true => EventValues::Shares(vec![0; pooled.places() + ROOM], share),
+            false => EventValues::Numbers(pooled.numbers()),
         };
         let (row, words) = (
             self.width * self.steps * self.blocks,
@@ -284,7 +284,7 @@ impl Raster {
         let times = (self.images, self.steps);
         let mut flat = Self::silent(times, [features, 1, 1]);
         let mut numbers = match self.values {
-            Held::Ones => None,
+            EventValues::Ones => None,
             _ => Some(flat.numbers()),
         };
         let mut values = vec![0f32; flat.line];
@@ -305,7 +305,7 @@ impl Raster {
                 }
             }
         }
-        flat.values = numbers.map_or(Held::Ones, Held::Numbers);
+        flat.values = numbers.map_or(EventValues::Ones, EventValues::Numbers);
         flat.count_events();
         for (image, spikes) in flat.spikes.iter_mut().enumerate() {
             *spikes = self.spikes[image * plane..][..plane].iter().sum();
@@ -349,7 +349,7 @@ mod tests {
             .collect();
         let raster = Raster::of_dense(dense.chunks_exact(map), images, shape);
         assert!(
-            matches!(raster.values, Held::Ones),
+            matches!(raster.values, EventValues::Ones),
             "spikes have the value 1"
         );
         let back = |raster: &Raster| {

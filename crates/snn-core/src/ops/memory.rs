@@ -1,5 +1,6 @@
 //! Large buffers.
 
+use super::aligned::LINE;
 use super::cpu::Disjoint;
 #[cfg(target_arch = "x86_64")]
 use super::level::widest_lanes;
@@ -10,9 +11,6 @@ const LARGE: usize = 1 << 22;
 
 /// Bytes from which a result is gone from the caches before anyone reads it.
 const PAST_CACHES: usize = 1 << 25;
-
-/// Numbers of a cache line.
-const LINE: usize = 16;
 
 /// Numbers that every processor writes past the caches at once.
 #[cfg(target_arch = "x86_64")]

@@ -357,19 +357,22 @@ fn an_image_does_not_see_its_batch() {
 
 #[test]
 fn threads_do_not_matter() {
-    // direct sums, strides, and Winograd's gradients
-    for (stride, n, side) in [
-        (1, 1, 9),
-        (1, 33, 9),
-        (2, 33, 9),
-        (1, 1, 8),
-        (1, 33, 6),
-        (1, 33, 8),
+    // direct sums, strides, and Winograd's convolution and gradients; the last two are cut among few threads and among many
+    // in different ways: several blocks with a task for each group of outputs, more tiles than outputs
+    for (stride, n, side, [c, o]) in [
+        (1, 1, 9, [70, 140]),
+        (1, 33, 9, [70, 140]),
+        (2, 33, 9, [70, 140]),
+        (1, 1, 8, [70, 140]),
+        (1, 33, 6, [70, 140]),
+        (1, 33, 8, [70, 140]),
+        (1, 150, 4, [5, 270]),
+        (1, 70, 8, [67, 200]),
     ] {
         let case = Case {
             n,
-            c: 70,
-            o: 140,
+            c,
+            o,
             h: side,
             w: side,
             ..SMALL

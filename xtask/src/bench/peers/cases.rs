@@ -52,9 +52,9 @@ pub fn all() -> Vec<Work> {
             "kind": "bptt", "topology": topology("vgg11", &VGG11), "timesteps": 8, "batch": 16,
             "learning_rate": 1e-3, "momentum": 0.0,
         }),
-        // a membrane that is at the threshold but for rounding spikes on one side only, and in a random network what
-        // follows from one spike is soon another image's worth of spikes: the gradients are those of ordered sums, and what
-        // is timed is held to the loss
+        // a membrane that is at the threshold but for rounding spikes on one side only, and in a random network one spike
+        // changes most of what follows in its image: the gradients are those of ordered sums, and of what is timed the loss
+        // is compared
         tolerances: &[("loss", SUMS), ("timed", 1e-2), ("gradient", 1e-3)],
     });
     all.push(Work {
