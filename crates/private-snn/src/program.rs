@@ -217,14 +217,17 @@ fn write_report(
 
 fn refresh(places: &Places) -> Result<()> {
     let folders = Folders::find(places)?;
-    // results of elsewhere do not belong into the README of this checkout
-    let readme = (folders.out == folders.home.join("data")).then(|| folders.home.join("README.md"));
-    let written = report::refresh(
-        &folders.out.join("results"),
-        &folders.out.join("figures"),
-        readme.as_deref(),
-    )?;
-    for file in written.files {
+    let home = folders.home.join("data");
+    let written = report::refresh(&report::Places {
+        results: &folders.out.join("results"),
+        figures: &folders.out.join("figures"),
+        experiments: &folders.experiments,
+        paper: &folders.paper,
+        page: &folders.out.join("runs/results.html"),
+        // results of elsewhere do not belong into the documents of this checkout
+        home: (folders.out == home).then_some(&folders.home),
+    })?;
+    for file in written {
         println!("{}", file.display());
     }
     Ok(())

@@ -32,6 +32,36 @@ pub struct Profile {
     pub scaled_down: Vec<String>,
 }
 
+/// The table of a file, laid over that of the file which it extends.
+fn whole(path: &Path) -> Result<Table> {
+    let what = || path.display().to_string();
+    let mut own = table(path)?;
+    let Some(extended) = own.remove("extends") else {
+        return Ok(own);
+    };
+    let Value::String(name) = extended else {
+        bail!(
+            "{}: extends = {extended}: needs the name of an experiment",
+            what()
+        );
+    };
+    let below = path.with_file_name(format!("{name}.toml"));
+    let mut base = table(&below).with_context(|| format!("{}: extends = {name:?}", what()))?;
+    if base.contains_key("extends") {
+        bail!(
+            "{}: extends = {name:?}, which extends another experiment itself; extend that one",
+            what()
+        );
+    }
+    overrides::merge(&mut base, &own);
+    Ok(base)
+}
+
+fn table(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.parse().with_context(|| path.display().to_string())
+}
+
 impl ExperimentFile {
     /// Names of the experiments of a folder, sorted.
     ///
@@ -60,7 +90,8 @@ impl ExperimentFile {
         Ok(names)
     }
 
-    /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file.
+    /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file. A file with the key `extends` says
+    /// only what differs from the experiment of that name beside it, which extends none itself.
     ///
     /// # Errors
     /// No such experiment (with those there are); not TOML; a profile that is not one.
@@ -78,8 +109,7 @@ impl ExperimentFile {
             }
             folder.join(format!("{name}.toml"))
         };
-        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let mut base: Table = text.parse().with_context(|| path.display().to_string())?;
+        let mut base = whole(&path)?;
         let profiles = match base.remove("profiles") {
             Some(Value::Table(profiles)) if !profiles.is_empty() => profiles,
             _ => bail!(
@@ -165,5 +195,47 @@ impl ExperimentFile {
             toml::to_string_pretty(&value).context("an experiment cannot be written as TOML")?;
         toml::from_str(&text)
             .with_context(|| format!("{} (shown with its profile laid on)", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_extension_says_only_what_differs() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/experiments");
+        let read = |name: &str| ExperimentFile::read(&folder, name).unwrap();
+        let (base, extended) = (read("cifar10"), read("cifar100"));
+        let of = |file: &ExperimentFile| file.resolve("paper", &[]).unwrap();
+        let (base, extended) = (of(&base), of(&extended));
+        assert_eq!(extended.name, "cifar100");
+        let [before, after] = [&base, &extended].map(|config| &config.variants["modern"]);
+        assert_eq!(before.ann, after.ann);
+        assert_ne!(before.synth.count, after.synth.count);
+    }
+
+    #[test]
+    fn an_extension_of_nothing_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        };
+        write("a", "extends = 'b'");
+        write("c", "extends = 3");
+        let refused = |name: &str| {
+            format!(
+                "{:#}",
+                ExperimentFile::read(folder.path(), name).unwrap_err()
+            )
+        };
+        let error = refused("a");
+        assert!(
+            error.contains("a.toml: extends = \"b\"") && error.contains("b.toml"),
+            "{error}"
+        );
+        write("b", "extends = 'c'");
+        assert!(refused("a").contains("extends another experiment"));
+        assert!(refused("c").contains("needs the name of an experiment"));
     }
 }

@@ -62,12 +62,14 @@ impl Cell {
     }
 }
 
-/// A table that scrolls sideways by itself on a narrow screen; the first cell of each row is its heading.
+/// A table that scrolls sideways by itself on a narrow screen, with a caption if there is one; the first cell of each row
+/// is its heading.
 pub fn table(class: &str, caption: &str, head: &[String], rows: &[(String, Vec<Cell>)]) -> String {
-    let mut html = format!(
-        "<div class=\"scroll\"><table class=\"{class}\"><caption>{}</caption><thead><tr>",
-        escape(caption)
-    );
+    let mut html = format!("<div class=\"scroll\"><table class=\"{class}\">");
+    if !caption.is_empty() {
+        let _ = write!(html, "<caption>{}</caption>", escape(caption));
+    }
+    html.push_str("<thead><tr>");
     for name in head {
         let _ = write!(html, "<th scope=\"col\">{}</th>", escape(name));
     }
@@ -103,10 +105,15 @@ pub fn page(report: &Value, paper: Option<&Paper>, pictures: &[(String, Pictures
     sections::threat_model(&mut body);
     sections::scaled_down(&mut body, report);
     sections::provenance(&mut body, report);
+    whole(title, &format!("<h1>{}</h1>\n{body}", escape(title)))
+}
+
+/// A page around some markup.
+pub fn whole(title: &str, body: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
-         <title>{title}</title><style>{STYLE}</style></head>\n<body><main><h1>{title}</h1>\n{body}</main></body></html>\n",
+         <title>{title}</title><style>{STYLE}</style></head>\n<body><main>{body}</main></body></html>\n",
         title = escape(title)
     )
 }

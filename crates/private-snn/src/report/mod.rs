@@ -1,14 +1,17 @@
 //! What a run found, for machines and for people.
 
+mod account;
 mod curves;
+mod document;
 mod grid;
 mod html;
 mod json;
+mod overall;
 mod overview;
 mod paper;
 mod pictures;
 mod png;
-mod readme;
+mod refresh;
 mod results;
 mod rows;
 mod sections;
@@ -19,6 +22,6 @@ pub use html::page;
 pub use json::{About, build, records};
 pub use paper::Paper;
 pub use pictures::{Pictures, overview};
-pub use readme::{Refreshed, refresh};
+pub use refresh::{Places, refresh};
 pub use results::{Results, file_name};
 pub use rows::{align_left, summary_table};

@@ -1,0 +1,153 @@
+//! What one evidence file says: its table, its verdicts, its figures.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::curves::{Curves, curves};
+use super::document::Block;
+use super::rows::{rows, show_spread, target_name};
+use super::verdict::verdict;
+
+/// An evidence file.
+#[derive(Debug, Clone)]
+pub struct Account {
+    /// Its name without extension.
+    pub stem: String,
+    /// What it holds.
+    pub evidence: Value,
+}
+
+impl Account {
+    /// Name of the variant at the top.
+    pub fn headline(&self) -> &str {
+        self.evidence["headline"].as_str().unwrap_or_default()
+    }
+
+    /// Whether its pictures are of a real data set.
+    pub fn is_real(&self) -> bool {
+        self.evidence["runs"][0]["dataset"] != "glyphs"
+    }
+
+    /// Number of runs.
+    pub fn seeds(&self) -> usize {
+        self.evidence["seeds"].as_array().map_or(0, Vec::len)
+    }
+
+    /// The headline variant's curves, mean over the seeds.
+    pub fn curves(&self) -> Curves {
+        let runs = self.evidence["runs"].as_array();
+        let runs: Vec<&Value> = runs.into_iter().flatten().collect();
+        curves(&runs, "Test accuracy against the number of time steps T")
+    }
+
+    /// Name of the drawing of the curves.
+    pub fn chart(&self) -> String {
+        format!("{}-accuracy.svg", self.stem)
+    }
+
+    /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none.
+    pub fn cell(&self, variant: &str, row: &super::rows::Row) -> Option<String> {
+        let entry = &self.evidence["variants"][variant][&row.key];
+        let mean = entry["mean"].as_f64()?;
+        Some(show_spread(mean, entry["deviation"].as_f64(), row.unit))
+    }
+
+    /// The table, a column per variant, that of the headline first.
+    pub fn table(&self) -> Block {
+        let headline = self.headline();
+        let variants = self.evidence["variants"].as_object();
+        let mut variants: Vec<&String> = variants.into_iter().flat_map(|map| map.keys()).collect();
+        variants.sort_by_key(|name| *name != headline);
+        let mut table = Vec::new();
+        for row in rows() {
+            let cells: Vec<Option<String>> = variants
+                .iter()
+                .map(|variant| self.cell(variant, &row))
+                .collect();
+            if cells.iter().any(Option::is_some) {
+                let cells = cells.into_iter().map(|cell| cell.unwrap_or("–".into()));
+                table.push((row.label, cells.collect()));
+            }
+        }
+        let spread = match self.seeds() {
+            1 => "1 seed".to_string(),
+            seeds => format!("{seeds} seeds, mean ± deviation"),
+        };
+        Block::Table {
+            head: std::iter::once(spread)
+                .chain(variants.into_iter().cloned())
+                .collect(),
+            rows: table,
+        }
+    }
+
+    /// Where the figures show that the encryption fails: a sentence per variant.
+    pub fn verdicts(&self) -> Vec<Block> {
+        let variants = self.evidence["variants"].as_object();
+        variants
+            .into_iter()
+            .flatten()
+            .filter_map(|(name, rows)| {
+                let sentence = verdict(|key| rows[key]["mean"].as_f64(), self.seeds())?;
+                Some(Block::Text(format!("{name}: {sentence}")))
+            })
+            .collect()
+    }
+
+    /// The chart, and the drawing `STEM-images.svg` if it is in `figures`, with captions.
+    pub fn figures(&self, figures: &Path) -> Vec<Block> {
+        let (stem, headline) = (&self.stem, self.headline());
+        let seeds = self.evidence["seeds"].as_array();
+        let seeds: Vec<String> = seeds.into_iter().flatten().map(Value::to_string).collect();
+        let of_seeds = match seeds.as_slice() {
+            [] => "no seed".to_string(),
+            [seed] => format!("seed {seed}"),
+            seeds => format!("mean of {} runs, seeds {}", seeds.len(), seeds.join(", ")),
+        };
+        let mut blocks = vec![Block::Figure {
+            file: self.chart(),
+            description: format!("Accuracy against T: {stem}"),
+            caption: format!(
+                "Accuracy against T, variant {headline}, {of_seeds}: {}. Level: the source network on the images of the \
+                 quoted accuracies.",
+                self.curves().images
+            ),
+        }];
+        let drawing = format!("{stem}-images.svg");
+        if figures.join(&drawing).is_file() {
+            let first = seeds.first().map_or("?", String::as_str);
+            let run = &self.evidence["runs"][0];
+            let count = run["synthetic"]["count"].as_u64();
+            blocks.push(Block::Figure {
+                file: drawing,
+                description: format!("Real, synthetic and rebuilt images: {stem}"),
+                caption: format!(
+                    "Two images per source and class (of the first ten at most), variant {headline}, seed {first}, the \
+                     first of each: real test images; of {} synthetic ones; of those rebuilt: {}.",
+                    count.map_or("?".into(), |count| count.to_string()),
+                    rebuilt(run).join(", ")
+                ),
+            });
+        }
+        blocks
+    }
+}
+
+/// How many pictures each attack on each target rebuilt in a run, in words.
+fn rebuilt(run: &Value) -> Vec<String> {
+    let attacks = run["attacks"].as_array().into_iter().flatten();
+    attacks
+        .filter_map(|entry| {
+            let attack = match entry["attack"].as_str()? {
+                "back_conversion" => "A1",
+                _ => "A2",
+            };
+            let target = target_name(entry["target"].as_str()?);
+            Some(format!(
+                "{} by {attack} on {target}",
+                entry["samples"].as_u64()?
+            ))
+        })
+        .collect()
+}

@@ -1,0 +1,144 @@
+//! Headings, text, tables and figures, written as Markdown or as one page that opens offline.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::html::{self, Cell};
+
+/// A part of a document.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Block {
+    /// A heading of some level, 1 being the title.
+    Heading(usize, String),
+    /// A paragraph.
+    Text(String),
+    /// Rows of cells, each after a name; the head begins with that of the names.
+    Table {
+        /// Names of the columns.
+        head: Vec<String>,
+        /// Names of the rows with their cells.
+        rows: Vec<(String, Vec<String>)>,
+    },
+    /// A drawing.
+    Figure {
+        /// Name of its file in the folder of figures.
+        file: String,
+        /// What it shows, for those who cannot see it.
+        description: String,
+        /// What one should know of it.
+        caption: String,
+    },
+}
+
+/// The blocks as Markdown; `figures` is the folder of figures as seen from the file.
+pub fn markdown(blocks: &[Block], figures: &str) -> String {
+    let mut text = String::new();
+    for block in blocks {
+        let _ = match block {
+            Block::Heading(level, words) => write!(text, "{} {words}\n\n", "#".repeat(*level)),
+            Block::Text(words) => write!(text, "{words}\n\n"),
+            Block::Table { head, rows } => {
+                let columns = " ---: |".repeat(head.len().saturating_sub(1));
+                let _ = write!(text, "| {} |\n| --- |{columns}\n", head.join(" | "));
+                for (name, cells) in rows {
+                    let _ = writeln!(text, "| {name} | {} |", cells.join(" | "));
+                }
+                writeln!(text)
+            }
+            Block::Figure {
+                file,
+                description,
+                caption,
+            } => write!(
+                text,
+                "![{description}]({figures}/{file})\n\n*{caption}*\n\n"
+            ),
+        };
+    }
+    text
+}
+
+/// The blocks as a page with its drawings, which are read from `figures`.
+///
+/// # Errors
+/// A drawing that cannot be read.
+pub fn page(title: &str, blocks: &[Block], figures: &Path) -> Result<String> {
+    let mut body = String::new();
+    for block in blocks {
+        match block {
+            Block::Heading(level, words) => {
+                let _ = write!(body, "<h{level}>{}</h{level}>", html::escape(words));
+            }
+            Block::Text(words) => {
+                let _ = write!(body, "<p>{}</p>", html::escape(words));
+            }
+            Block::Table { head, rows } => {
+                let rows: Vec<(String, Vec<Cell>)> = rows
+                    .iter()
+                    .map(|(name, cells)| {
+                        let cells = cells.iter().cloned().map(Cell::Figure);
+                        (name.clone(), cells.collect())
+                    })
+                    .collect();
+                body.push_str(&html::table("figures", "", head, &rows));
+            }
+            Block::Figure { file, caption, .. } => {
+                let path = figures.join(file);
+                let svg =
+                    std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+                body.push_str(&html::figure(&svg, caption));
+            }
+        }
+        body.push('\n');
+    }
+    Ok(html::whole(title, &body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn blocks() -> Vec<Block> {
+        vec![
+            Block::Heading(2, "A < B".into()),
+            Block::Text("Words.".into()),
+            Block::Table {
+                head: vec!["name".into(), "value".into()],
+                rows: vec![("one".into(), vec!["1".into()])],
+            },
+            Block::Figure {
+                file: "a.svg".into(),
+                description: "lines".into(),
+                caption: "Lines.".into(),
+            },
+        ]
+    }
+
+    #[test]
+    fn markdown_has_every_block() {
+        assert_eq!(
+            markdown(&blocks(), "../figures"),
+            "## A < B\n\nWords.\n\n| name | value |\n| --- | ---: |\n| one | 1 |\n\n![lines](../figures/a.svg)\n\n*Lines.*\n\n"
+        );
+    }
+
+    #[test]
+    fn a_page_holds_its_drawings() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = page("t", &blocks(), folder.path()).unwrap_err();
+        assert!(format!("{error:#}").contains("a.svg"));
+        std::fs::write(folder.path().join("a.svg"), "<svg>drawn</svg>").unwrap();
+        let html = page("t", &blocks(), folder.path()).unwrap();
+        for part in [
+            "<h2>A &lt; B</h2>",
+            "<p>Words.</p>",
+            "<td>1</td>",
+            "<svg>drawn</svg>",
+            "Lines.",
+        ] {
+            assert!(html.contains(part), "{part}: {html}");
+        }
+    }
+}

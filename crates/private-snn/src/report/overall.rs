@@ -1,0 +1,99 @@
+//! All experiments side by side, those without a record too.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::account::Account;
+use super::document::Block;
+use super::paper::Paper;
+use super::results::file_name;
+use super::rows::rows;
+use crate::experiment::ExperimentFile;
+
+/// An experiment under one of its profiles.
+#[derive(Debug)]
+pub struct Column {
+    experiment: String,
+    profile: String,
+    /// Name of its evidence without extension.
+    stem: String,
+    paper: Option<Paper>,
+}
+
+impl Column {
+    /// Those of the experiments whose results are kept, in the order of their names.
+    ///
+    /// # Errors
+    /// An experiment or a claim of the paper that is not what it should be.
+    pub fn all(experiments: &Path, paper: &Path) -> Result<Vec<Self>> {
+        let mut columns = Vec::new();
+        for name in ExperimentFile::names(experiments)? {
+            let file = ExperimentFile::read(experiments, &name)?;
+            for (profile, _) in file.profiles() {
+                let experiment = file.resolve(profile, &[])?;
+                if experiment.evidence {
+                    let evidence = file_name(&name, profile, file.profiles().count());
+                    columns.push(Self {
+                        experiment: experiment.name.clone(),
+                        profile: profile.to_string(),
+                        stem: evidence.trim_end_matches(".json").to_string(),
+                        paper: Paper::read(paper, experiment.dataset.name())?,
+                    });
+                }
+            }
+        }
+        Ok(columns)
+    }
+}
+
+/// The table of the headline variants, a column each, and of what the paper claims. What has no record is empty.
+pub fn table<'a>(columns: impl IntoIterator<Item = &'a Column>, accounts: &[Account]) -> Block {
+    let columns: Vec<(&Column, Option<&Account>)> = columns
+        .into_iter()
+        .map(|column| {
+            let account = accounts.iter().find(|account| account.stem == column.stem);
+            (column, account)
+        })
+        .collect();
+    let mut head = vec![String::new()];
+    head.extend(columns.iter().map(|(column, account)| {
+        let variant = match account {
+            Some(account) => account.headline(),
+            None => "no record",
+        };
+        format!("{}, {}: {variant}", column.experiment, column.profile)
+    }));
+    head.push("the paper claims".into());
+    let empty = || "–".to_string();
+    let seeds = columns
+        .iter()
+        .map(|(_, account)| account.map_or_else(empty, |account| account.seeds().to_string()));
+    let mut table = vec![("Seeds".to_string(), seeds.chain([empty()]).collect())];
+    for row in rows() {
+        let cells: Vec<Option<String>> = columns
+            .iter()
+            .map(|(_, account)| account.and_then(|account| account.cell(account.headline(), &row)))
+            .collect();
+        if cells.iter().all(Option::is_none) {
+            continue;
+        }
+        let mut claims: Vec<&str> = columns
+            .iter()
+            .filter_map(|(column, _)| Some(column.paper.as_ref()?.beside(&row.key)?.claim.as_str()))
+            .collect();
+        claims.dedup();
+        let claims = match claims.is_empty() {
+            true => empty(),
+            false => claims.join("; "),
+        };
+        let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(empty));
+        table.push((row.label, cells.chain([claims]).collect()));
+    }
+    Block::Table { head, rows: table }
+}
+
+/// Whether there is a record.
+pub fn has_record(column: &Column, accounts: &[Account]) -> bool {
+    accounts.iter().any(|account| account.stem == column.stem)
+}
