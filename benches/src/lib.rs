@@ -32,6 +32,7 @@ pub fn vgg(depth: Depth, width: f64) -> Ann {
         hidden: 0,
         bias: false,
         batch_norm: false,
+        levels: 0,
         conv_dropout: 0.0,
         hidden_dropout: 0.0,
     };

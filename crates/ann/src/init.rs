@@ -8,6 +8,10 @@ use snn_core::rng::Seed;
 
 use crate::Result;
 
+/// A trained threshold at the start: beyond nearly all of what batch norm lets through, so that it comes down to where it
+/// is best.
+const THRESHOLD: f32 = 4.0;
+
 /// Kaiming-normal weights (He et al. 2015): deviation `sqrt(2 / fan_in)`; zero biases; batch norm at the identity. Each
 /// tensor is drawn from its own name, so that adding a layer leaves the others as they were.
 pub(crate) fn kaiming_normal(
@@ -23,6 +27,8 @@ pub(crate) fn kaiming_normal(
             seed.derive(&name).normal(&shape, 0.0, deviation, device)?
         } else if name.ends_with(".gamma") || name.ends_with(".running_var") {
             Tensor::ones(shape, DType::F32, device)?
+        } else if name.ends_with(".threshold") {
+            Tensor::full(THRESHOLD, shape, device)?
         } else {
             Tensor::zeros(shape, DType::F32, device)?
         };

@@ -178,6 +178,10 @@ impl Ann {
                     let y = match function {
                         ActivationFunction::Relu => ops::relu::relu(&x)?,
                         ActivationFunction::Silu => x.silu()?,
+                        ActivationFunction::Qcfs { levels } => {
+                            let threshold = self.parameters.threshold(index)?;
+                            ops::qcfs::qcfs(&x, threshold, levels)?
+                        }
                         other => {
                             return Err(Error::argument(
                                 "activation",

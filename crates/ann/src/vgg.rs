@@ -44,8 +44,8 @@ impl Depth {
     }
 }
 
-/// A VGG to be built: 3x3 convolutions, ReLU, average pools, and a classifier
-/// flatten, `hidden`, ReLU, dropout, classes.
+/// A VGG to be built: 3x3 convolutions, activations (ReLU), average pools, and a classifier
+/// flatten, `hidden`, activation, dropout, classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VggConfig {
@@ -63,6 +63,10 @@ pub struct VggConfig {
     /// Batch norm after each convolution.
     #[serde(default)]
     pub batch_norm: bool,
+    /// Steps of the activation: 0 for ReLU, else the staircase with a trained threshold
+    /// ([`ActivationFunction::Qcfs`]), whose values few time steps can stand for.
+    #[serde(default)]
+    pub levels: usize,
     /// Dropout after each convolution that no pool follows. Where it is not given it is 0, which suits batch norm; the
     /// paper's, and that of [`VggConfig::paper`], is 0.2.
     #[serde(default)]
@@ -95,6 +99,7 @@ impl VggConfig {
             hidden: paper_hidden(),
             bias: false,
             batch_norm: false,
+            levels: 0,
             conv_dropout: 0.2,
             hidden_dropout: half(),
         }
@@ -134,8 +139,11 @@ impl VggConfig {
         if classes == 0 {
             return Err(Error::argument("classes", "must be at least 1"));
         }
-        let relu = Layer::Activation {
-            function: ActivationFunction::Relu,
+        let activation = Layer::Activation {
+            function: match self.levels {
+                0 => ActivationFunction::Relu,
+                levels => ActivationFunction::Qcfs { levels },
+            },
         };
         let mut layers = Vec::new();
         let [mut channels, mut height, mut width] = input;
@@ -161,7 +169,7 @@ impl VggConfig {
                     epsilon: 1e-5,
                 });
             }
-            layers.push(relu.clone());
+            layers.push(activation.clone());
             if self.conv_dropout > 0.0 && plan.get(i + 1) != Some(&0) {
                 layers.push(Layer::Dropout {
                     probability: self.conv_dropout,
@@ -177,7 +185,7 @@ impl VggConfig {
             bias: self.bias || self.batch_norm,
         };
         if self.hidden > 0 {
-            layers.extend([linear(features, self.hidden), relu]);
+            layers.extend([linear(features, self.hidden), activation]);
             if self.hidden_dropout > 0.0 {
                 layers.push(Layer::Dropout {
                     probability: self.hidden_dropout,

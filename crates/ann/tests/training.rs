@@ -574,16 +574,31 @@ fn ten_epochs_follow_pytorch() -> candle_core::Result<()> {
 
 #[test]
 fn a_vgg_trains() {
-    let vgg = VggConfig {
-        width: 0.05,
-        hidden: 8,
-        batch_norm: true,
-        ..VggConfig::paper(Depth::Vgg5)
-    };
-    let topology = vgg.topology([2, 8, 8], 3).expect("a network");
-    let ann = Ann::initialise(topology, Seed::new(1), &Device::Cpu).expect("weights");
-    let mut trainer = Trainer::new(&ann, config(), Seed::new(1)).expect("a trainer");
-    let logs = epochs(&mut trainer, 4, &data(40));
-    let losses: Vec<f64> = logs.iter().map(|log| log.loss).collect();
-    assert!(losses[3] < 0.9 * losses[0], "{losses:?}");
+    for levels in [0, 8] {
+        let vgg = VggConfig {
+            width: 0.05,
+            hidden: 8,
+            batch_norm: true,
+            levels,
+            ..VggConfig::paper(Depth::Vgg5)
+        };
+        let topology = vgg.topology([2, 8, 8], 3).expect("a network");
+        let activations = topology.activations();
+        let ann = Ann::initialise(topology, Seed::new(1), &Device::Cpu).expect("weights");
+        let mut trainer = Trainer::new(&ann, config(), Seed::new(1)).expect("a trainer");
+        let logs = epochs(&mut trainer, 4, &data(40));
+        let losses: Vec<f64> = logs.iter().map(|log| log.loss).collect();
+        assert!(losses[3] < 0.9 * losses[0], "{levels} levels: {losses:?}");
+        // a trained threshold for each activation of the staircase, which has moved
+        for layer in activations {
+            let [before, after] = [&ann, trainer.ann()].map(|ann| {
+                let threshold = ann.parameters().threshold(layer);
+                threshold
+                    .ok()
+                    .map(|t| t.to_vec1::<f32>().expect("one number")[0])
+            });
+            assert_eq!(before.is_some(), levels > 0);
+            assert!(levels == 0 || before != after, "layer {layer}: {before:?}");
+        }
+    }
 }

@@ -26,7 +26,7 @@ pub struct LayerChange {
 /// # Errors
 /// Networks of different layers; a layer of `before` whose weights are all zero.
 pub fn weight_change_by_layer(before: &Ann, after: &Ann) -> Result<Vec<LayerChange>> {
-    if before.topology().layers() != after.topology().layers() {
+    if before.topology().spiking().layers() != after.topology().spiking().layers() {
         return Err(Error::argument(
             "weight change",
             format!(

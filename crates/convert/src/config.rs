@@ -30,6 +30,19 @@ pub enum ThresholdRule {
         /// Number of standard deviations above the mean; about 3.
         deviations: f64,
     },
+    /// Those that the source network was trained with ([`snn_core::ActivationFunction::Qcfs`]), without any image.
+    // braces: serde would accept unknown keys beside the tag of a unit variant
+    Trained {},
+}
+
+impl ThresholdRule {
+    /// Whether it looks at calibration images.
+    pub fn needs_images(&self) -> bool {
+        match self {
+            Self::MaxCurrent { .. } | Self::Percentile { .. } => true,
+            Self::BatchNorm { .. } | Self::Trained {} => false,
+        }
+    }
 }
 
 /// How many thresholds a layer gets.
@@ -93,7 +106,7 @@ fn one() -> f64 {
 impl ConvertConfig {
     /// Whether the conversion needs calibration images.
     pub fn needs_images(&self) -> bool {
-        self.bias_correction || !matches!(self.thresholds, ThresholdRule::BatchNorm { .. })
+        self.bias_correction || self.thresholds.needs_images()
     }
 
     /// Refuses values outside their domain, by field.

@@ -184,8 +184,8 @@ impl<'a> Draft<'a> {
             readout_scale: self.unit.mean(),
             ..settings
         };
-        let parameters = Parameters::new(self.source.topology(), self.tensors)?;
-        let topology = self.source.topology().clone();
+        let topology = self.source.topology().spiking();
+        let parameters = Parameters::new(&topology, self.tensors)?;
         Ok(SpikingNetwork::new(
             topology,
             parameters,

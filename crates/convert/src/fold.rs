@@ -135,14 +135,14 @@ fn merge(
 }
 
 /// Refuses what has no spiking counterpart, so that nothing is converted silently into something else: max pools,
-/// activations other than ReLU, and an activation that no weighted layer feeds.
+/// activations other than ReLU and the trained staircase, and an activation that no weighted layer feeds.
 pub(crate) fn check_convertible(topology: &Topology) -> Result<()> {
     let mut weighted = false;
     for (index, layer) in topology.layers().iter().enumerate() {
         match layer {
             Layer::Conv2d { .. } | Layer::Linear { .. } => weighted = true,
             Layer::Activation {
-                function: ActivationFunction::Relu,
+                function: ActivationFunction::Relu | ActivationFunction::Qcfs { .. },
             } => {
                 if !weighted {
                     return Err(Error::layer(

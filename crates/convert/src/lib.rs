@@ -36,7 +36,7 @@ pub struct Conversion {
 /// Converts a trained network to a spiking one.
 ///
 /// `calibration` are images `[N, C, H, W]` f32 in [-1, 1], whichever the caller has: a synthetic set, or real images for a
-/// control. [`ThresholdRule::BatchNorm`] without bias correction needs none. Calibration noise is drawn from `seed` by image index.
+/// control. [`ThresholdRule::BatchNorm`] and [`ThresholdRule::Trained`] need none unless biases are corrected. Calibration noise is drawn from `seed` by image index.
 ///
 /// # Errors
 /// A layer without a spiking counterpart, a layer whose threshold cannot be found by the rule, both with the layer's
@@ -59,7 +59,7 @@ pub fn convert(
             Error::argument(
                 "calibration",
                 "this threshold rule or bias correction needs images; give a synthetic set, or use thresholds from \
-                 batch-norm statistics and no correction",
+                 batch-norm statistics or trained ones and no correction",
             )
         })
     };
@@ -88,6 +88,7 @@ pub fn convert(
         ThresholdRule::BatchNorm { deviations } => {
             draft.set_all(thresholds::batch_norm::find(&folded, deviations)?)?;
         }
+        ThresholdRule::Trained {} => draft.set_all(thresholds::trained::find(source)?)?,
     }
     let mut network = draft.finish(SpikingSettings {
         neuron: config.neuron,

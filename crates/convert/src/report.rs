@@ -73,7 +73,7 @@ pub fn report(
     seed: Seed,
     watch: &mut Watch,
 ) -> Result<ConversionReport> {
-    if source.topology() != network.topology() {
+    if source.topology().spiking() != *network.topology() {
         return Err(Error::argument(
             "source",
             "is another network than the one converted; fold its batch norm first",

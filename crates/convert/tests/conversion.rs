@@ -4,14 +4,15 @@ mod common;
 
 use ann::Mode;
 use common::{
-    RELU, config, conv, convert, images, linear, percentile, random, refusal, values, vgg,
+    RELU, config, conv, convert, images, linear, percentile, random, refusal, staircase, values,
+    vgg,
 };
 use convert::{ConvertConfig, Granularity, ThresholdRule, fold_batch_norm};
 use snn_core::encode::Encoder;
 use snn_core::evaluate::argmax;
 use snn_core::network::Batch;
 use snn_core::rng::Seed;
-use snn_core::{Layer, Topology};
+use snn_core::{ActivationFunction, Layer, Topology};
 
 const MAX_CURRENT: ThresholdRule = ThresholdRule::MaxCurrent { scale: 1.0 };
 
@@ -255,11 +256,15 @@ fn predictions_agree_with_the_source_at_a_long_window() {
         (percentile(100.0, Granularity::Layer), false),
         (MAX_CURRENT, false),
         (ThresholdRule::BatchNorm { deviations: 4.0 }, true),
+        (ThresholdRule::Trained {}, false),
     ];
     for (rule, batch_norm) in rules {
         let (mut agreeing, mut distance, mut size) = (0, 0.0, 0.0);
         for seed in [10, 11, 12] {
-            let ann = vgg(!batch_norm, batch_norm, seed);
+            let ann = match rule {
+                ThresholdRule::Trained {} => staircase(256, seed),
+                _ => vgg(!batch_norm, batch_norm, seed),
+            };
             let images = images(20, 100 + seed);
             let config = ConvertConfig {
                 initial_membrane: 0.5,
@@ -287,6 +292,56 @@ fn predictions_agree_with_the_source_at_a_long_window() {
         assert!(agreeing >= 54, "{rule:?}: {agreeing} of 60");
         assert!(distance < 0.02 * size, "{rule:?}: {}", distance / size);
     }
+}
+
+/// A staircase of L steps before the class scores is what its population fires in T = L steps, so that a network with one
+/// population computes what its source does, from the thresholds that it was trained with.
+#[test]
+fn a_trained_staircase_converts_without_loss() {
+    let levels = 8;
+    let layers = vec![
+        conv(3, 6, true),
+        Layer::Activation {
+            function: ActivationFunction::Qcfs { levels },
+        },
+        Layer::Flatten,
+        linear(6 * 64, 5, true),
+    ];
+    let ann = random(Topology::new("one", [3, 8, 8], layers).expect("valid"), 4);
+    let config = ConvertConfig {
+        initial_membrane: 0.5,
+        ..config(ThresholdRule::Trained {}, Encoder::Direct)
+    };
+    assert!(!config.needs_images());
+    let conversion = convert(&ann, None, &config);
+    let images = images(6, 9);
+    let batch = Batch {
+        images: &images,
+        ids: &[0, 1, 2, 3, 4, 5],
+        seed: Seed::new(0),
+    };
+    let run = conversion.network.run(batch, levels, levels).expect("runs");
+    let ours = values(&run.logits.get(levels - 1).expect("the last step"));
+    for source in [&ann, &conversion.source] {
+        let theirs = values(&source.forward(&images, Mode::Inference).expect("runs"));
+        for (a, b) in ours.iter().zip(&theirs) {
+            assert!((a - b).abs() < 1e-4, "{a} {b}");
+        }
+    }
+    // the released network says nothing of steps: its layers are those of a plain one
+    let spiking = conversion.network.topology();
+    assert_eq!(spiking.layers()[1], RELU);
+    assert_eq!(*spiking, ann.topology().spiking());
+}
+
+#[test]
+fn thresholds_that_were_not_trained_are_refused() {
+    let config = config(ThresholdRule::Trained {}, Encoder::Direct);
+    let message = refusal(&vgg(true, false, 1), None, &config);
+    assert!(
+        message.contains("layer 1 (activation)") && message.contains("levels"),
+        "{message}"
+    );
 }
 
 #[test]

@@ -89,6 +89,16 @@ impl Parameters {
         self.get(layer, "bias")
     }
 
+    /// The trained threshold of an activation layer that has one.
+    ///
+    /// # Errors
+    /// A layer without.
+    pub fn threshold(&self, layer: usize) -> Result<&Tensor> {
+        self.get(layer, "threshold").ok_or_else(|| {
+            Error::argument("layer", format!("layer {layer} has no trained threshold"))
+        })
+    }
+
     /// Names and tensors in name order.
     pub fn iter(&self) -> impl Iterator<Item = (&String, &Tensor)> {
         self.0.iter()

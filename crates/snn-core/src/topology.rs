@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::ops::qcfs::MAX_LEVELS;
 use crate::{Error, Result};
 
 /// One layer. In the source network an [`Layer::Activation`] is its function; in the spiking network it is a
@@ -71,10 +72,16 @@ pub enum Layer {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ActivationFunction {
-    /// `max(0, x)`, the one that conversion understands.
+    /// `max(0, x)`.
     Relu,
     /// `x * sigmoid(x)`; conversion refuses it.
     Silu,
+    /// A staircase from 0 to a trained threshold, see [`crate::ops::qcfs`]. In the spiking network it is a population with
+    /// that threshold.
+    Qcfs {
+        /// Number of steps, L.
+        levels: usize,
+    },
 }
 
 /// Refuses the unknown fields that serde lets pass beside a unit variant.
@@ -148,6 +155,9 @@ impl Layer {
             Layer::BatchNorm { channels, .. } => ["gamma", "beta", "running_mean", "running_var"]
                 .map(|name| (name, vec![channels]))
                 .to_vec(),
+            Layer::Activation {
+                function: ActivationFunction::Qcfs { .. },
+            } => vec![("threshold", vec![1])],
             _ => Vec::new(),
         }
     }
@@ -218,6 +228,11 @@ impl Layer {
                     return Err(format!("probability must be in [0, 1), got {probability}"));
                 }
                 Ok(input.to_vec())
+            }
+            Layer::Activation {
+                function: ActivationFunction::Qcfs { levels },
+            } if !(1..=MAX_LEVELS).contains(&levels) => {
+                Err(format!("levels must be in 1..={MAX_LEVELS}, got {levels}"))
             }
             Layer::Activation { .. } => Ok(input.to_vec()),
         }
@@ -300,6 +315,20 @@ impl Topology {
             Some(Layer::Linear { out_features, .. }) => *out_features,
             _ => unreachable!("checked by Topology::new"),
         }
+    }
+
+    /// The layers of the spiking network made of this one: in place of trained staircases plain activations, whose
+    /// populations carry the thresholds.
+    pub fn spiking(&self) -> Self {
+        let mut spiking = self.clone();
+        for layer in &mut spiking.layers {
+            if let Layer::Activation { function } = layer
+                && let ActivationFunction::Qcfs { .. } = function
+            {
+                *function = ActivationFunction::Relu;
+            }
+        }
+        spiking
     }
 
     /// Output shape of each layer, without the batch.

@@ -3,6 +3,7 @@
 pub(crate) mod batch_norm;
 pub(crate) mod max_current;
 pub(crate) mod percentile;
+pub(crate) mod trained;
 
 use crate::draft::Unit;
 

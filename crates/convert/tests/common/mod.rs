@@ -42,12 +42,28 @@ pub fn vgg(bias: bool, batch_norm: bool, seed: u64) -> Ann {
         hidden: 16,
         bias,
         batch_norm,
+        levels: 0,
         conv_dropout: 0.2,
         hidden_dropout: 0.5,
     }
     .topology([3, 8, 8], 5)
     .expect("valid");
     random(topology, seed)
+}
+
+/// The same with a staircase for every activation.
+pub fn staircase(levels: usize, seed: u64) -> Ann {
+    let layers = vgg(true, false, seed).topology().layers().to_vec();
+    let layers = layers.into_iter().map(|layer| match layer {
+        Layer::Activation { .. } => Layer::Activation {
+            function: ActivationFunction::Qcfs { levels },
+        },
+        other => other,
+    });
+    random(
+        Topology::new("staircase", [3, 8, 8], layers.collect()).expect("valid"),
+        seed,
+    )
 }
 
 /// Kaiming-normal weights; biases, batch-norm scales, shifts and statistics drawn, too, so that none is trivial.
@@ -66,6 +82,7 @@ pub fn random(topology: Topology, seed: u64) -> Ann {
                 Some("bias") => draw(-0.1, 0.2),
                 Some("gamma") => draw(-1.2, 1.2),
                 Some("beta") => draw(-0.3, 0.6),
+                Some("threshold") => draw(0.8, 1.6),
                 Some("running_mean") => draw(-0.5, 0.5),
                 Some("running_var") => draw(0.3, 2.0),
                 _ => tensor.clone(),

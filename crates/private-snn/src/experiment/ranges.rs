@@ -44,6 +44,7 @@ const RANGES: &[Range] = &[
     at_least("training.label_smoothing", -10.0, 0.99),
     above("network.width", 0.0, 16.0),
     at_least("network.hidden", 0.0, 65_536.0),
+    at_least("network.levels", 0.0, 1_048_576.0),
     at_least("network.conv_dropout", 0.0, 0.99),
     at_least("network.hidden_dropout", 0.0, 0.99),
     at_least("synth.count", 1.0, MANY),

@@ -101,7 +101,7 @@ pub fn control(
     trained: &Finished,
 ) -> Result<Finished> {
     let mut config = variant.convert.clone();
-    if let ThresholdRule::BatchNorm { .. } = config.thresholds {
+    if !config.thresholds.needs_images() {
         config.thresholds = ThresholdRule::Percentile {
             percentile: 99.9,
             granularity: Granularity::Channel,
@@ -171,6 +171,7 @@ fn describe(config: &ConvertConfig, images: &str) -> String {
         ThresholdRule::BatchNorm { deviations } => {
             format!("batch-norm statistics, beta + {deviations} |gamma| per channel, no image")
         }
+        ThresholdRule::Trained {} => "those trained with the network, no image".into(),
     };
     if config.bias_correction {
         format!("{thresholds}; biases corrected on {images}")

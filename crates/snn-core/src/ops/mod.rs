@@ -20,6 +20,7 @@ pub mod mask;
 pub(crate) mod memory;
 pub mod neuron;
 pub(crate) mod packed;
+pub mod qcfs;
 pub mod relu;
 mod simd;
 mod tile;

@@ -1,10 +1,11 @@
-//! Rectifier, mask and average pooling.
+//! Rectifier, staircase, mask and average pooling.
 
-use candle_core::{Device, Tensor};
-use snn_core::ops::{avg_pool, mask, relu};
+use candle_core::{DType, Device, Tensor, Var};
+use snn_core::neuron::{Firing, NeuronSettings, scan};
+use snn_core::ops::{avg_pool, mask, qcfs, relu};
 use testkit::{Tolerance, assert_close, assert_thread_independent};
 
-use crate::{AWKWARD, assert_twins, bytes, normal, scattered};
+use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
 
 #[test]
 fn relu_equals_the_reference() {
@@ -27,6 +28,67 @@ fn relu_equals_the_reference() {
         .expect("edges");
     assert!(y[0].is_nan());
     assert_eq!(y[1..], [0.0, 0.0, f32::INFINITY, 0.0]);
+}
+
+#[test]
+fn qcfs_equals_the_reference() {
+    for n in AWKWARD.into_iter().chain([40_000]) {
+        for (threshold, levels) in [(1.5f32, 4), (0.3, 1), (2.0, 1 << 20)] {
+            let threshold = Tensor::new(&[threshold], &Device::Cpu).expect("a threshold");
+            assert_twins(
+                &format!("{n} {threshold} {levels}"),
+                &[normal(1, &[n, 3]), threshold],
+                Tolerance::Rounding(256.0),
+                |x| qcfs::qcfs(&x[0], &x[1], levels),
+                |x| qcfs::reference::qcfs(&x[0], &x[1], levels),
+            );
+        }
+    }
+    let (x, one) = (
+        normal(1, &[5, 3]),
+        Tensor::ones(1, DType::F32, &Device::Cpu).expect("one"),
+    );
+    assert_close(
+        &qcfs::qcfs(&scattered(&x), &one, 4).expect("a view"),
+        &qcfs::qcfs(&x, &one, 4).expect("contiguous"),
+        Tolerance::Exact,
+        "a view",
+    );
+    for levels in [0, qcfs::MAX_LEVELS + 1] {
+        assert!(qcfs::qcfs(&x, &one, levels).is_err(), "{levels} levels");
+    }
+    assert!(qcfs::qcfs(&x, &normal(1, &[3]), 4).is_err());
+    for bad in [0.0, -1.0, f32::NAN] {
+        let bad = Tensor::new(&[bad], &Device::Cpu).expect("a number");
+        let error = qcfs::qcfs(&x, &bad, 4).expect_err("no positive threshold");
+        assert!(error.to_string().contains("threshold"), "{error}");
+    }
+}
+
+/// The steps of the staircase are the spikes of a neuron that starts half a threshold up.
+#[test]
+fn qcfs_is_the_rate_of_a_neuron() {
+    let (theta, steps, neurons) = (1.25f32, 8, 500);
+    let x = normal(3, &[1, neurons]);
+    let threshold = Tensor::new(&[theta], &Device::Cpu).expect("a threshold");
+    let currents = x
+        .unsqueeze(0)
+        .and_then(|x| x.broadcast_as((steps, 1, neurons)));
+    let membrane = Tensor::full(theta / 2.0, (1, neurons), &Device::Cpu).expect("membranes");
+    let settings = NeuronSettings {
+        firing: Firing::AtOrAbove,
+        ..NeuronSettings::default()
+    };
+    let currents = currents.and_then(|c| c.contiguous()).expect("currents");
+    let scan = scan(&currents, &threshold, &membrane, &settings).expect("a scan");
+    let rates = scan.spikes.sum(0);
+    let rates = rates.and_then(|s| s.affine(f64::from(theta) / steps as f64, 0.0));
+    assert_close(
+        &rates.expect("rates"),
+        &qcfs::qcfs(&x, &threshold, steps).expect("the staircase"),
+        Tolerance::Rounding(8.0),
+        "rates",
+    );
 }
 
 #[test]
@@ -102,6 +164,13 @@ fn threads_do_not_matter() {
         let y = relu::relu(&x)
             .and_then(|y| avg_pool::avg_pool2d(&y, 2))
             .expect("forward");
-        bytes(&y)
+        let [x, threshold] = [x, normal(1, &[1]).abs().expect("a threshold")]
+            .map(|x| Var::from_tensor(&x).expect("a variable"));
+        let loss = qcfs::qcfs(&x, &threshold, 4).and_then(|y| weighted(&y));
+        let gradients = loss
+            .and_then(|loss| Ok(loss.backward()?))
+            .expect("backward");
+        let gradients = [&x, &threshold].map(|x| bytes(gradients.get(x).expect("a gradient")));
+        [bytes(&y), gradients.concat()].concat()
     });
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, Var};
 use snn_core::neuron::{Firing, NeuronSettings, Reset, scan};
-use snn_core::ops::{avg_pool, batch_norm, conv2d};
+use snn_core::ops::{avg_pool, batch_norm, conv2d, qcfs};
 use snn_core::surrogate::Surrogate;
 use testkit::{Golden, Tolerance, assert_close};
 
@@ -152,6 +152,27 @@ fn neurons() {
             &tensor("gradient"),
             Tolerance::Rounding(200.0),
             &format!("{case}: gradient"),
+        );
+    }
+}
+
+#[test]
+fn staircase() {
+    let golden = golden("qcfs");
+    for case in golden.cases("levels") {
+        let [x, threshold] =
+            ["x", "threshold"].map(|name| variable(&golden, &format!("{case}.{name}")));
+        let levels: i64 = golden
+            .tensor(&format!("{case}.levels"))
+            .to_scalar()
+            .expect("a number");
+        let y = qcfs::qcfs(&x, &threshold, levels as usize).expect("forward");
+        compare(
+            &golden,
+            &case,
+            &y,
+            &[(&x, "gx"), (&threshold, "gthreshold")],
+            SUMS,
         );
     }
 }

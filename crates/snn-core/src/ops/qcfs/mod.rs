@@ -1,0 +1,152 @@
+//! Quantisation, clip, floor, shift (Bu et al., ICLR 2022): the activation whose values are the rates of a neuron.
+
+pub mod reference;
+
+use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::cpu::{CHUNK, map, sum_of, takes, values, with_values, zip};
+use super::widest::{self, Task};
+use crate::{Error, Result};
+
+/// A staircase of `levels` steps from 0 to a trained threshold `theta`,
+///
+/// ```text
+/// y = theta / L * clip(floor(L x / theta + 1/2), 0, L)
+/// ```
+///
+/// which is what a neuron with soft reset, threshold theta and a membrane of theta / 2 at the start gives on average over
+/// T = L steps of a constant current x. `x` any shape, `threshold` `[1]`, positive. Gradients pass straight through the
+/// floor, as in that work's code:
+///
+/// ```text
+/// dy/dx = 1 for 0 < x < theta, else 0        dy/dtheta = (y - x dy/dx) / theta
+/// ```
+///
+/// # Errors
+/// No levels, or more than 2^20; a threshold of another shape; on the CPU a threshold that is not positive.
+pub fn qcfs(x: &Tensor, threshold: &Tensor, levels: usize) -> Result<Tensor> {
+    if !(1..=MAX_LEVELS).contains(&levels) {
+        return Err(Error::argument(
+            "levels",
+            format!("must be in 1..={MAX_LEVELS}, got {levels}"),
+        ));
+    }
+    if threshold.dims() != [1] {
+        return Err(Error::argument(
+            "threshold",
+            format!("must be [1], got {:?}", threshold.dims()),
+        ));
+    }
+    if takes(&[x, threshold]) {
+        let op = Qcfs {
+            levels: levels as f32,
+        };
+        Ok(x.contiguous()?.apply_op2(&threshold.contiguous()?, op)?)
+    } else {
+        reference::qcfs(x, threshold, levels)
+    }
+}
+
+/// Beyond any use, and exact in f32.
+pub const MAX_LEVELS: usize = 1 << 20;
+
+struct Qcfs {
+    levels: f32,
+}
+
+impl CustomOp2 for Qcfs {
+    fn name(&self) -> &'static str {
+        "qcfs"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        threshold: &CpuStorage,
+        of_threshold: &Layout,
+    ) -> candle_core::Result<(CpuStorage, Shape)> {
+        let (levels, threshold) = (self.levels, values(threshold, of_threshold)?[0]);
+        if !(threshold.is_finite() && threshold > 0.0) {
+            candle_core::bail!(
+                "qcfs: the threshold is {threshold}, not a positive number; train with a smaller learning rate"
+            );
+        }
+        let (steps, step) = (levels / threshold, threshold / levels);
+        let y = map(values(x, layout)?, |x| {
+            (x * steps + 0.5).floor().clamp(0.0, levels) * step
+        });
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        threshold: &Tensor,
+        y: &Tensor,
+        gy: &Tensor,
+    ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+        let theta = threshold.to_vec1::<f32>()?[0];
+        let (gx, of_threshold) = with_values(x, |x| {
+            with_values(y, |y| {
+                with_values(gy, |gy| {
+                    let gx = zip(x, gy, |x, g| if passes(x, theta) { g } else { 0.0 });
+                    (gx, threshold_gradient(x, y, gy, theta))
+                })
+            })
+        })???;
+        let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
+        let of_threshold = Tensor::from_vec(vec![of_threshold], 1, x.device())?;
+        Ok((Some(gx), Some(of_threshold)))
+    }
+}
+
+/// Whether a gradient comes through.
+#[inline(always)]
+fn passes(x: f32, threshold: f32) -> bool {
+    x > 0.0 && x < threshold
+}
+
+/// `sum of gy (y - x [0 < x < theta]) / theta`, in a fixed order.
+fn threshold_gradient(x: &[f32], y: &[f32], gy: &[f32], threshold: f32) -> f32 {
+    let parts = x
+        .par_chunks(CHUNK)
+        .zip(y.par_chunks(CHUNK).zip(gy.par_chunks(CHUNK)));
+    let sums: Vec<f64> = parts
+        .map(|(x, (y, gy))| {
+            widest::run(Change {
+                x,
+                y,
+                gy,
+                threshold,
+            })
+        })
+        .collect();
+    (sums.iter().sum::<f64>() / f64::from(threshold)) as f32
+}
+
+struct Change<'a> {
+    x: &'a [f32],
+    y: &'a [f32],
+    gy: &'a [f32],
+    threshold: f32,
+}
+
+impl Task for Change<'_> {
+    type Output = f64;
+
+    #[inline(always)]
+    fn run(self) -> f64 {
+        let Self {
+            x,
+            y,
+            gy,
+            threshold,
+        } = self;
+        sum_of(x.len(), |i| {
+            let through = if passes(x[i], threshold) { x[i] } else { 0.0 };
+            f64::from(gy[i]) * (f64::from(y[i]) - f64::from(through))
+        })
+    }
+}
