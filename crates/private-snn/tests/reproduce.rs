@@ -386,25 +386,34 @@ fn validate_measures_the_networks_without_judge_attack_or_test_images() {
     ] {
         assert!(said.contains(network), "{network}: {said}");
     }
-    let record = json(&stage(out.path(), "validate").join("record.json"));
-    let figures = &record["figures"];
-    // accuracies of 20 images are whole twentieths
-    for accuracy in figures["spiking"]
-        .as_array()
-        .expect("networks")
-        .iter()
-        .map(|network| &network["accuracy"])
-        .chain([&figures["source"]])
-    {
-        let right = accuracy.as_f64().expect("a share") * 20.0;
-        assert!((right - right.round()).abs() < 1e-9, "{figures}");
+    assert!(
+        said.contains("its weights read as a ReLU network"),
+        "{said}"
+    );
+    let figures =
+        |name: &str| json(&stage(out.path(), name).join("record.json"))["figures"].clone();
+    let source = figures("validate-source");
+    let reading = figures("validate-reading");
+    let mut accuracies = vec![source["accuracy"].clone(), reading["accuracy"].clone()];
+    for network in ["converted", "converted-real", "encrypted"] {
+        let windows = figures(&format!("validate-{network}"))["accuracy_by_t"].clone();
+        let windows = windows.as_array().expect("windows");
+        assert_eq!(windows.len(), 3, "{windows:?}");
+        accuracies.extend(windows.iter().map(|window| window["accuracy"].clone()));
     }
+    // accuracies of 20 images are whole twentieths
+    for accuracy in &accuracies {
+        let right = accuracy.as_f64().expect("a share") * 20.0;
+        assert!((right - right.round()).abs() < 1e-9, "{accuracies:?}");
+    }
+    let change = reading["largest_weight_change"].as_f64();
+    assert!(change.is_some_and(|change| change > 0.0), "{reading}");
     let validation = json(&stage(out.path(), "train").join("record.json"))["figures"]["history"]
         .as_array()
         .and_then(|epochs| epochs.last().cloned())
         .expect("epochs")["validation_accuracy"]
         .clone();
-    assert_eq!(figures["source"], validation);
+    assert_eq!(source["accuracy"], validation);
     let stages: Vec<_> = files(out.path()).into_iter().collect();
     for absent in ["/judge-", "/attack-", "/evaluate-", "/leakage-"] {
         assert!(

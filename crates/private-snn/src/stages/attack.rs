@@ -3,9 +3,7 @@
 use ann::Ann;
 use anyhow::{Context as _, Result};
 use attack_eval::Reconstruction;
-use attack_eval::attacks::{
-    BackConversionConfig, SpikeGradientConfig, back_conversion, spike_gradient,
-};
+use attack_eval::attacks::{self, BackConversionConfig, SpikeGradientConfig, spike_gradient};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use snn_core::checkpoint;
@@ -120,24 +118,7 @@ pub fn attack(
     let config = &variant.attack;
     let mut attacked = Vec::new();
     for target in targets {
-        let per_class = config.images_per_class;
-        attacked.push(pair(
-            ctx,
-            name,
-            "back_conversion",
-            target,
-            &(per_class, &config.back_conversion),
-            |watch| {
-                let reading = target.reading(ctx)?;
-                Ok(back_conversion::run(
-                    &reading,
-                    &config.back_conversion,
-                    per_class,
-                    ctx.seed_of("attack"),
-                    watch,
-                )?)
-            },
-        )?);
+        attacked.push(back_conversion(ctx, name, config, target)?);
     }
     for target in targets {
         let Target::Spiking(_, finished) = target else {
@@ -167,6 +148,33 @@ pub fn attack(
         )?);
     }
     Ok(attacked)
+}
+
+/// Runs A1 on one target.
+pub fn back_conversion(
+    ctx: &Context,
+    name: &str,
+    config: &AttackConfig,
+    target: &Target,
+) -> Result<Attacked> {
+    let per_class = config.images_per_class;
+    pair(
+        ctx,
+        name,
+        "back_conversion",
+        target,
+        &(per_class, &config.back_conversion),
+        |watch| {
+            let reading = target.reading(ctx)?;
+            Ok(attacks::back_conversion::run(
+                &reading,
+                &config.back_conversion,
+                per_class,
+                ctx.seed_of("attack"),
+                watch,
+            )?)
+        },
+    )
 }
 
 fn pair(

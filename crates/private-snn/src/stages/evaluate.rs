@@ -20,9 +20,9 @@ use crate::store::Finished;
 pub struct WindowAccuracy {
     /// Steps.
     pub timesteps: usize,
-    /// Share of the test images classified rightly.
+    /// Share of the images classified rightly.
     pub accuracy: f64,
-    /// Number of test images.
+    /// Number of images.
     pub images: usize,
 }
 
@@ -162,7 +162,8 @@ fn measure(
     })
 }
 
-fn table(accuracy_by_t: &[(usize, f64)], images: usize) -> Vec<WindowAccuracy> {
+/// The entries of an evaluation's curve.
+pub fn table(accuracy_by_t: &[(usize, f64)], images: usize) -> Vec<WindowAccuracy> {
     let entry = |&(timesteps, accuracy): &(usize, f64)| WindowAccuracy {
         timesteps,
         accuracy,

@@ -59,7 +59,6 @@ pub fn leakage(
         &variant.attack.real_images,
         &upstream,
         |_, watch| {
-            let set = &ctx.data.set;
             let total = (attacked.len() + targets.len() + 1) as u64;
             let mut done = 0;
             let mut step = |what: &str| {
@@ -67,10 +66,8 @@ pub fn leakage(
                 done += 1;
                 anyhow::Ok(())
             };
-            let judge = train::load(ctx, judge)?;
-            let (real, labels) = Data::images(&set.train, variant.attack.real_images)?;
             step("features of real images")?;
-            let scorer = Scorer::new(&judge, &real, &labels, train::BATCH, ctx.seed_of("leakage"))?;
+            let scorer = scorer(ctx, variant, judge)?;
             let mut attacks = Vec::new();
             for one in attacked {
                 step("attack")?;
@@ -81,7 +78,7 @@ pub fn leakage(
                 )?);
             }
             let source = convert::load_source(ctx, converted)?;
-            let (test, test_labels) = Data::images(&set.test, 0)?;
+            let (test, test_labels) = Data::images(&ctx.data.set.test, 0)?;
             let mut leakage = Vec::new();
             for target in targets
                 .iter()
@@ -101,4 +98,41 @@ pub fn leakage(
             Ok((Vec::new(), LeakageFigures { leakage, attacks }))
         },
     )
+}
+
+/// Scores one attack alone.
+pub fn score(
+    ctx: &Context,
+    name: &str,
+    variant: &VariantConfig,
+    judge: &Finished,
+    attacked: &Attacked,
+) -> Result<AttackOutcome> {
+    let upstream = [
+        ("judge", judge.sha256(train::NETWORK)?),
+        ("data", ctx.data.sha256.clone()),
+        ("pictures", attacked.finished.sha256(attack::PICTURES)?),
+    ];
+    let stage = format!("score-{}-{}", attacked.attack, attacked.target);
+    let config = &variant.attack.real_images;
+    let stage = ctx.stage(Some(name), &stage, config, &upstream, |_, _| {
+        let pictures = attack::load(&attacked.finished)?;
+        let scorer = scorer(ctx, variant, judge)?;
+        let outcome = scorer.score(attacked.attack, attacked.target, &pictures)?;
+        Ok((Vec::new(), outcome))
+    })?;
+    stage.figures()
+}
+
+/// The judge with the real training images that pictures are compared with.
+fn scorer(ctx: &Context, variant: &VariantConfig, judge: &Finished) -> Result<Scorer> {
+    let (real, labels) = Data::images(&ctx.data.set.train, variant.attack.real_images)?;
+    let judge = train::load(ctx, judge)?;
+    Ok(Scorer::new(
+        &judge,
+        &real,
+        &labels,
+        train::BATCH,
+        ctx.seed_of("leakage"),
+    )?)
 }

@@ -5,6 +5,7 @@ mod convert;
 mod encrypt;
 mod evaluate;
 mod leakage;
+mod measure;
 mod pipeline;
 mod synth;
 mod train;
@@ -29,9 +30,11 @@ pub use convert::ConversionFigures;
 pub use encrypt::EncryptionFigures;
 pub use evaluate::{EvaluationFigures, WindowAccuracy};
 pub use leakage::LeakageFigures;
+pub use measure::{Measures, Reach, Rebuilt, measure};
 pub use pipeline::{Goal, Outcome, VariantOutcome, run};
 pub use synth::{SynthFigures, load_synthetic};
 pub use train::TrainFigures;
+pub use validate::{ValidatedNetwork, ValidatedReading, ValidatedSource};
 
 /// Raised when a stage's code changes its results: finished stages of older versions are then computed again.
 const FORMAT: u32 = 3;

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::attack::{Attacked, Target, attack};
 use super::evaluate::{Evaluated, evaluate};
-use super::validate::validate;
+use super::measure::{self, Reach, measure};
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::store::Finished;
 
@@ -70,6 +70,10 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
     };
     let mut variants = Vec::new();
     for (name, variant) in ctx.experiment.variants() {
+        if goal == Goal::Validate {
+            measure::print(name, &measure(ctx, name, variant, Reach::Encrypt)?);
+            continue;
+        }
         let trained = train::train(ctx, Some(name), "train", &variant.ann)?;
         if goal == Goal::Train {
             continue;
@@ -84,19 +88,6 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
             continue;
         }
         let encrypted = encrypt::encrypt(ctx, name, variant, &converted, &synthetic)?;
-        if goal == Goal::Validate {
-            let networks = [
-                ("converted", &converted, variant.evaluate.timesteps),
-                (
-                    "converted with real data",
-                    &control,
-                    variant.evaluate.timesteps,
-                ),
-                ("encrypted", &encrypted, variant.encrypt.timesteps),
-            ];
-            validate(ctx, name, &trained, &networks)?;
-            continue;
-        }
         let Some(judge) = &judge else { continue };
         let targets = [
             Target::Ann(&converted),

@@ -1,94 +1,140 @@
-//! The spiking networks on the validation images: what settings are chosen by, so that the test images stay unseen.
+//! Networks on the validation images, each a stage of its own: what settings are chosen by, so that the test images stay
+//! unseen.
 
 use anyhow::{Context as _, Result};
+use attack_eval::report;
+use datasets::Split;
 use serde::{Deserialize, Serialize};
 use snn_core::evaluate::{EvaluateOptions, evaluate};
 
+use super::attack::Target;
+use super::evaluate::{WindowAccuracy, table};
 use super::{Context, convert, train};
 use crate::data::Data;
 use crate::store::Finished;
 
-/// Accuracy of one network.
+/// The source network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ValidatedNetwork {
-    /// Which one.
-    pub network: String,
-    /// Steps.
-    pub timesteps: usize,
-    /// Share of the validation images classified rightly.
+pub struct ValidatedSource {
+    /// Validation images.
+    pub images: usize,
+    /// Share of them classified rightly.
     pub accuracy: f64,
 }
 
-/// Figures of the stage.
+/// A spiking network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct ValidationFigures {
-    /// Validation images.
-    pub images: usize,
-    /// Accuracy of the source network.
-    pub source: f64,
-    /// Accuracy of the spiking networks.
-    pub spiking: Vec<ValidatedNetwork>,
+pub struct ValidatedNetwork {
+    /// Accuracy after each window, the quoted one last.
+    pub accuracy_by_t: Vec<WindowAccuracy>,
 }
 
-/// Runs the validation images through the spiking networks, each over its window, and says what comes out.
+impl ValidatedNetwork {
+    /// The window that the network is quoted at.
+    pub fn quoted(&self) -> Option<&WindowAccuracy> {
+        self.accuracy_by_t.last()
+    }
+}
+
+/// The weights of an encrypted network, read without its spikes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ValidatedReading {
+    /// Accuracy of the weights read as a ReLU network.
+    pub accuracy: f64,
+    /// The largest change of a layer's weights against the source network's, relative to these.
+    pub largest_weight_change: f64,
+}
+
+/// The validation images.
 ///
 /// # Errors
-/// A data set without validation images; a network that cannot be read.
-pub fn validate(
-    ctx: &Context,
-    name: &str,
-    trained: &Finished,
-    networks: &[(&str, &Finished, usize)],
-) -> Result<Finished> {
-    let split = ctx.data.set.validation.as_ref().with_context(|| {
+/// There are none.
+pub fn images<'a>(ctx: &Context<'a>) -> Result<&'a Split> {
+    ctx.data.set.validation.as_ref().with_context(|| {
         format!(
             "experiment {} has no validation images: set data.validation",
             ctx.experiment.name
         )
-    })?;
-    let mut upstream = vec![
+    })
+}
+
+/// Runs the source network.
+pub fn source(ctx: &Context, name: &str, trained: &Finished) -> Result<ValidatedSource> {
+    let split = images(ctx)?;
+    let upstream = [
         ("ann", trained.sha256(train::NETWORK)?),
         ("data", ctx.data.sha256.clone()),
     ];
-    for (label, finished, _) in networks {
-        upstream.push((label, finished.sha256(convert::NETWORK)?));
-    }
-    let windows: Vec<usize> = networks.iter().map(|&(.., timesteps)| timesteps).collect();
-    let finished = ctx.stage(Some(name), "validate", &windows, &upstream, |_, watch| {
+    let stage = ctx.stage(Some(name), "validate-source", &(), &upstream, |_, _| {
         let (images, labels) = Data::images(split, 0)?;
         let ann = train::load(ctx, trained)?;
-        let mut spiking = Vec::new();
-        for &(label, finished, timesteps) in networks {
-            let network = convert::load(ctx, finished)?;
-            let options =
-                EvaluateOptions::for_topology(network.topology(), ctx.seed_of("validate"));
-            let evaluation = evaluate(&network, &images, &labels, &[timesteps], options, watch)?;
-            spiking.push(ValidatedNetwork {
-                network: label.to_string(),
-                timesteps,
-                accuracy: evaluation.accuracy(),
-            });
-        }
-        let figures = ValidationFigures {
+        let figures = ValidatedSource {
             images: labels.elem_count(),
-            source: ann::evaluate(&ann, &images, &labels, train::BATCH)?,
-            spiking,
+            accuracy: ann::evaluate(&ann, &images, &labels, train::BATCH)?,
         };
         Ok((Vec::new(), figures))
     })?;
-    let figures: ValidationFigures = finished.figures()?;
-    println!(
-        "{name}: accuracy on {} validation images: source {:.2} %",
-        figures.images,
-        figures.source * 100.0
-    );
-    for network in &figures.spiking {
-        println!(
-            "{name}: {} (T = {}) {:.2} %",
-            network.network,
-            network.timesteps,
-            network.accuracy * 100.0
-        );
-    }
-    Ok(finished)
+    stage.figures()
+}
+
+/// Runs the spiking network `label`, quoted after the last of `windows`.
+pub fn network(
+    ctx: &Context,
+    name: &str,
+    label: &str,
+    finished: &Finished,
+    windows: &[usize],
+) -> Result<ValidatedNetwork> {
+    let split = images(ctx)?;
+    let upstream = [
+        ("snn", finished.sha256(convert::NETWORK)?),
+        ("data", ctx.data.sha256.clone()),
+    ];
+    let stage = format!("validate-{label}");
+    let stage = ctx.stage(Some(name), &stage, &windows, &upstream, |_, watch| {
+        let (images, labels) = Data::images(split, 0)?;
+        let network = convert::load(ctx, finished)?;
+        let options = EvaluateOptions::for_topology(network.topology(), ctx.seed_of("validate"));
+        let evaluation = evaluate(&network, &images, &labels, windows, options, watch)?;
+        let figures = ValidatedNetwork {
+            accuracy_by_t: table(&evaluation.accuracy_by_t, evaluation.samples),
+        };
+        Ok((Vec::new(), figures))
+    })?;
+    stage.figures()
+}
+
+/// Reads the encrypted network as a ReLU network and compares its weights with those of the source network, from the
+/// folder of the conversion.
+pub fn reading(
+    ctx: &Context,
+    name: &str,
+    converted: &Finished,
+    encrypted: &Finished,
+) -> Result<ValidatedReading> {
+    let split = images(ctx)?;
+    let upstream = [
+        ("snn", encrypted.sha256(convert::NETWORK)?),
+        ("source", converted.sha256(convert::SOURCE)?),
+        ("data", ctx.data.sha256.clone()),
+    ];
+    let stage = ctx.stage(Some(name), "validate-reading", &(), &upstream, |_, _| {
+        let (images, labels) = Data::images(split, 0)?;
+        let target = Target::Spiking("encrypted", encrypted);
+        let leakage = report::leakage(
+            target.name(),
+            &convert::load_source(ctx, converted)?,
+            &target.reading(ctx)?,
+            &images,
+            &labels,
+            train::BATCH,
+        )?;
+        let changes = leakage.weight_change_by_layer.iter();
+        let figures = ValidatedReading {
+            accuracy: leakage.relu_reading_accuracy,
+            largest_weight_change: changes.map(|layer| layer.relative).fold(0.0, f64::max),
+        };
+        Ok((Vec::new(), figures))
+    })?;
+    stage.figures()
 }

@@ -1,0 +1,143 @@
+//! One variant measured without the test images, as far as asked: for `validate` and for sweeps.
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::attack::{Target, back_conversion};
+use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
+use super::{Context, convert, encrypt, leakage, synth, train};
+use crate::experiment::VariantConfig;
+
+/// How far a variant is computed and measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// The converted networks.
+    Convert,
+    /// The encrypted network, too.
+    Encrypt,
+    /// And what attack A1 rebuilds from the encrypted network.
+    Attack,
+}
+
+/// Figures of one variant; accuracies are shares of the validation images.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measures {
+    /// The source network.
+    pub source: ValidatedSource,
+    /// The data-free conversion.
+    pub converted: ValidatedNetwork,
+    /// The conversion with real images.
+    pub converted_with_real_data: ValidatedNetwork,
+    /// The encrypted network, if it was asked for.
+    pub encrypted: Option<ValidatedNetwork>,
+    /// Its weights.
+    pub reading: Option<ValidatedReading>,
+    /// What the attack rebuilt, if it was asked for.
+    pub back_conversion: Option<Rebuilt>,
+}
+
+/// The pictures that A1 rebuilt from the encrypted network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Rebuilt {
+    /// Share in which the judge sees their class.
+    pub judge_top1: f64,
+    /// Fréchet distance from real training images, on the judge's features.
+    pub fid: f64,
+}
+
+impl Measures {
+    /// The spiking networks that were measured, by name, in the order of the stages.
+    pub fn networks(&self) -> impl Iterator<Item = (&'static str, &ValidatedNetwork)> {
+        [
+            ("converted", Some(&self.converted)),
+            (
+                "converted with real data",
+                Some(&self.converted_with_real_data),
+            ),
+            ("encrypted", self.encrypted.as_ref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, network)| Some((name, network?)))
+    }
+}
+
+/// Runs the stages of a variant up to `reach` and measures its networks on the validation images. The judge is only
+/// trained for an attack.
+///
+/// # Errors
+/// A data set without validation images; the first stage that fails. Everything finished before stays.
+pub fn measure(
+    ctx: &Context,
+    name: &str,
+    variant: &VariantConfig,
+    reach: Reach,
+) -> Result<Measures> {
+    // before anything is computed
+    validate::images(ctx)?;
+    let trained = train::train(ctx, Some(name), "train", &variant.ann)?;
+    let synthetic = synth::synth(ctx, name, variant, &trained)?;
+    let converted = convert::convert(ctx, name, variant, &trained, &synthetic)?;
+    let control = convert::control(ctx, name, variant, &trained)?;
+    let windows = variant.evaluate.windows_to(variant.evaluate.timesteps);
+    let mut measures = Measures {
+        source: validate::source(ctx, name, &trained)?,
+        converted: validate::network(ctx, name, "converted", &converted, &windows)?,
+        converted_with_real_data: validate::network(
+            ctx,
+            name,
+            "converted-real",
+            &control,
+            &windows,
+        )?,
+        encrypted: None,
+        reading: None,
+        back_conversion: None,
+    };
+    if reach < Reach::Encrypt {
+        return Ok(measures);
+    }
+    let encrypted = encrypt::encrypt(ctx, name, variant, &converted, &synthetic)?;
+    let windows = variant.evaluate.windows_to(variant.encrypt.timesteps);
+    let network = validate::network(ctx, name, "encrypted", &encrypted, &windows)?;
+    measures.encrypted = Some(network);
+    measures.reading = Some(validate::reading(ctx, name, &converted, &encrypted)?);
+    if reach < Reach::Attack {
+        return Ok(measures);
+    }
+    let judge = train::train(ctx, None, "judge", &ctx.experiment.judge)?;
+    let target = Target::Spiking("encrypted", &encrypted);
+    let attacked = back_conversion(ctx, name, &variant.attack, &target)?;
+    let outcome = leakage::score(ctx, name, variant, &judge, &attacked)?;
+    measures.back_conversion = Some(Rebuilt {
+        judge_top1: outcome.judge_top1,
+        fid: outcome.fid,
+    });
+    Ok(measures)
+}
+
+/// Prints what `validate` found.
+pub fn print(name: &str, measures: &Measures) {
+    println!(
+        "{name}: accuracy on {} validation images: source {:.2} %",
+        measures.source.images,
+        measures.source.accuracy * 100.0
+    );
+    for (network, validated) in measures.networks() {
+        if let Some(quoted) = validated.quoted() {
+            println!(
+                "{name}: {network} (T = {}) {:.2} %",
+                quoted.timesteps,
+                quoted.accuracy * 100.0
+            );
+        }
+    }
+    if let Some(reading) = &measures.reading {
+        println!(
+            "{name}: encrypted, its weights read as a ReLU network {:.2} %; a layer's weights changed by {:.2} % at most",
+            reading.accuracy * 100.0,
+            reading.largest_weight_change * 100.0
+        );
+    }
+}
