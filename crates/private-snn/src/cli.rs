@@ -37,6 +37,8 @@ pub enum Verb {
     Validate(Run),
     /// Attack the networks and measure what leaks (and what this needs)
     Attack(Run),
+    /// Run a grid or random search over settings and compare them on the validation images
+    Sweep(Sweep),
     /// Write the report of an experiment from its finished stages; without an experiment, the tables and figures of the
     /// README from data/results
     Report(Report),
@@ -52,6 +54,22 @@ pub struct Run {
     /// The rest.
     #[command(flatten)]
     pub options: Options,
+}
+
+/// Arguments of `sweep`.
+#[derive(Debug, Clone, Args)]
+pub struct Sweep {
+    /// Name of a file in data/sweeps, without .toml, or the path of a .toml file
+    pub file: String,
+    /// Only every n-th run, from the i-th on, i being 1 to n: one part of the sweep for each of n machines
+    #[arg(long, value_name = "i/n")]
+    pub shard: Option<String>,
+    /// Compute nothing; join the result files of all shards
+    #[arg(long, value_name = "JSON", num_args = 1.., conflicts_with = "shard")]
+    pub merge: Vec<PathBuf>,
+    /// The rest.
+    #[command(flatten)]
+    pub common: Common,
 }
 
 /// Arguments of `report`.
@@ -73,6 +91,14 @@ pub struct Options {
     /// Seeds, one run each
     #[arg(long, value_name = "S", value_delimiter = ',', default_value = "1")]
     pub seed: Vec<u64>,
+    /// The rest.
+    #[command(flatten)]
+    pub common: Common,
+}
+
+/// Options of every verb that computes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
     /// Changes a setting of the experiment file, for example variants.modern.encrypt.epochs=3;
     /// encrypt.epochs=3 changes every variant
     #[arg(long, value_name = "KEY=VALUE")]

@@ -13,3 +13,4 @@ pub mod provenance;
 pub mod report;
 pub mod stages;
 pub mod store;
+pub mod sweep;

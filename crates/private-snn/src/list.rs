@@ -27,11 +27,7 @@ pub fn list(folders: &Folders) -> Result<()> {
         let file = ExperimentFile::read(&folders.experiments, &name)?;
         for (profile, about) in file.profiles() {
             let experiment = file.resolve(profile, &[])?;
-            let runs = folders
-                .out
-                .join("runs")
-                .join(&experiment.name)
-                .join(profile);
+            let runs = folders.runs(&experiment, profile);
             let data = match experiment.dataset.folder() {
                 None => "none needed".to_string(),
                 Some(folder) if folders.home.join("data/raw").join(folder).is_dir() => {

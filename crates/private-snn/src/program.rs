@@ -21,6 +21,8 @@ use crate::store::Store;
 pub struct Folders {
     /// Of the experiment files.
     pub experiments: PathBuf,
+    /// Of the sweep files.
+    pub sweeps: PathBuf,
     /// Of what the paper claims.
     pub paper: PathBuf,
     /// Root of runs and results.
@@ -48,12 +50,19 @@ impl Folders {
             }
         };
         let home = home.unwrap_or(here);
+        let beside = experiments.parent().unwrap_or(Path::new("."));
         Ok(Self {
-            paper: experiments.parent().unwrap_or(Path::new(".")).join("paper"),
+            paper: beside.join("paper"),
+            sweeps: beside.join("sweeps"),
             out: places.out.clone().unwrap_or_else(|| home.join("data")),
             experiments,
             home,
         })
+    }
+
+    /// Folder of the runs of one profile of an experiment.
+    pub fn runs(&self, experiment: &Experiment, profile: &str) -> PathBuf {
+        self.out.join("runs").join(&experiment.name).join(profile)
     }
 }
 
@@ -78,9 +87,10 @@ pub fn execute(cli: Cli, console: &Console) -> Result<()> {
             experiment(&run.experiment, &run.options, console, Goal::Validate, true)
         }
         Verb::Attack(run) => experiment(&run.experiment, &run.options, console, Goal::Attack, true),
+        Verb::Sweep(sweep) => crate::sweep::execute(&sweep, console),
         Verb::Report(report) => match &report.experiment {
             Some(name) => experiment(name, &report.options, console, Goal::Report, false),
-            None => refresh(&report.options.places),
+            None => refresh(&report.options.common.places),
         },
         Verb::List(list) => crate::list::list(&Folders::find(&list.places)?),
     }
@@ -93,11 +103,12 @@ fn experiment(
     goal: Goal,
     compute: bool,
 ) -> Result<()> {
-    let folders = Folders::find(&options.places)?;
+    let common = &options.common;
+    let folders = Folders::find(&common.places)?;
     let file = ExperimentFile::read(&folders.experiments, name)?;
-    let device = device::device(options.device)?;
+    let device = device::device(common.device)?;
     let profile = device::profile(&file, options.profile.as_deref(), &device.value)?;
-    let experiment = file.resolve(&profile.value, &options.set)?;
+    let experiment = file.resolve(&profile.value, &common.set)?;
     let about = file.profile(&profile.value)?;
     let seeds = options.seed.len();
     tracing::info!("device {}: {}", device::name(&device.value), device.why);
@@ -119,24 +130,9 @@ fn experiment(
             stage_names(&experiment)
         );
     }
-    let data_folder = options
-        .data_dir
-        .clone()
-        .unwrap_or_else(|| folders.home.join("data/raw"));
-    let data = Data::load(experiment.dataset, &data_folder, &experiment.data)?;
-    tracing::info!(
-        "data {}: {} training, {} test images, sha256 {}",
-        experiment.dataset,
-        data.set.train.len(),
-        data.set.test.len(),
-        &data.sha256[..12]
-    );
+    let data = load_data(&folders, common, &experiment)?;
     let paper = Paper::read(&folders.paper, experiment.dataset.name())?;
-    let runs = folders
-        .out
-        .join("runs")
-        .join(&experiment.name)
-        .join(&profile.value);
+    let runs = folders.runs(&experiment, &profile.value);
     let origin = Origin::here(&folders.home, device::name(&device.value));
     let build = |ctx: &Context, outcome: &Outcome| {
         let about = About {
@@ -146,7 +142,7 @@ fn experiment(
             provenance: Provenance::of(
                 &report::records(outcome),
                 data.sha256.clone(),
-                provenance::command(&experiment.name, &profile.value, ctx.seed, &options.set),
+                provenance::command(&experiment.name, &profile.value, ctx.seed, &common.set),
             ),
         };
         report::build(ctx, outcome, &about)
@@ -177,7 +173,7 @@ fn experiment(
         return Ok(());
     };
     // only the experiment as its file describes it is evidence
-    if options.set.is_empty() {
+    if common.set.is_empty() {
         let evidence = Evidence {
             runs: &runs,
             out: &folders.out,
@@ -192,6 +188,30 @@ fn experiment(
         );
     }
     Ok(())
+}
+
+/// Loads the data set of an experiment and says so.
+///
+/// # Errors
+/// Those of [`Data::load`].
+pub fn load_data(
+    folders: &Folders,
+    options: &cli::Common,
+    experiment: &Experiment,
+) -> Result<Data> {
+    let folder = options
+        .data_dir
+        .clone()
+        .unwrap_or_else(|| folders.home.join("data/raw"));
+    let data = Data::load(experiment.dataset, &folder, &experiment.data)?;
+    tracing::info!(
+        "data {}: {} training, {} test images, sha256 {}",
+        experiment.dataset,
+        data.set.train.len(),
+        data.set.test.len(),
+        &data.sha256[..12]
+    );
+    Ok(data)
 }
 
 fn write_report(
@@ -266,8 +286,9 @@ pub fn set_threads(verb: &Verb) -> Result<()> {
         | Verb::Convert(run)
         | Verb::Encrypt(run)
         | Verb::Validate(run)
-        | Verb::Attack(run) => &run.options,
-        Verb::Report(report) => &report.options,
+        | Verb::Attack(run) => &run.options.common,
+        Verb::Sweep(sweep) => &sweep.common,
+        Verb::Report(report) => &report.options.common,
         Verb::List(_) => return Ok(()),
     };
     match options.threads {
@@ -289,8 +310,9 @@ pub fn loudness(verb: &Verb) -> cli::Loudness {
         | Verb::Convert(run)
         | Verb::Encrypt(run)
         | Verb::Validate(run)
-        | Verb::Attack(run) => run.options.loudness,
-        Verb::Report(report) => report.options.loudness,
+        | Verb::Attack(run) => run.options.common.loudness,
+        Verb::Sweep(sweep) => sweep.common.loudness,
+        Verb::Report(report) => report.options.common.loudness,
         Verb::List(list) => list.loudness,
     }
 }

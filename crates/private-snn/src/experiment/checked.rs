@@ -93,6 +93,12 @@ impl Experiment {
             .map(|(name, variant)| (name.as_str(), variant))
     }
 
+    /// The variant of the headline and its name.
+    pub fn headline_variant(&self) -> (&str, &super::VariantConfig) {
+        // there is one: `new` has looked
+        (&self.0.headline, &self.0.variants[&self.0.headline])
+    }
+
     /// The layer list of a network of this experiment.
     ///
     /// # Errors
@@ -139,8 +145,11 @@ fn topology(dataset: Kind, network: &VggConfig) -> Result<Topology> {
     Ok(network.topology(input, classes)?)
 }
 
-/// Names become folders.
-fn safe_name(key: &str, name: &str) -> Result<()> {
+/// Checks a name that becomes a folder.
+///
+/// # Errors
+/// A name that is empty or holds more than letters, digits, - and _.
+pub fn safe_name(key: &str, name: &str) -> Result<()> {
     let safe = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
     if name.is_empty() || !name.chars().all(safe) {
         bail!("{key}: `{name}` must be letters, digits, - and _ only");

@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 
 use ann::VggConfig;
 use ann::train::TrainConfig;
+use anyhow::{Result, bail};
 use convert::ConvertConfig;
 use datasets::Kind;
 use datasets::glyphs::GlyphsConfig;
 use encrypt::EncryptConfig;
 use serde::{Deserialize, Serialize};
 use synth::SynthConfig;
+use toml::Value;
 
 use crate::stages::attack::AttackConfig;
 
@@ -35,6 +37,36 @@ pub struct ExperimentConfig {
     pub judge: ClassifierConfig,
     /// The settings compared.
     pub variants: BTreeMap<String, VariantConfig>,
+}
+
+impl ExperimentConfig {
+    /// The same with one variant only.
+    ///
+    /// # Errors
+    /// No such variant, with those there are.
+    pub fn only(mut self, variant: &str) -> Result<Self> {
+        let Some(kept) = self.variants.remove(variant) else {
+            let there: Vec<&str> = self.variants.keys().map(String::as_str).collect();
+            bail!(
+                "variant = {variant:?}: experiment {} has no such variant; there are: {}",
+                self.name,
+                there.join(", ")
+            );
+        };
+        self.headline = variant.to_string();
+        self.variants = BTreeMap::from([(variant.to_string(), kept)]);
+        Ok(self)
+    }
+
+    /// The value at a dotted key, which may be one of the headline variant; none if it is not there.
+    pub fn setting(&self, key: &str) -> Option<Value> {
+        let tree = Value::try_from(self).ok()?;
+        let find = |key: &str| {
+            let parts = key.split('.');
+            parts.fold(Some(&tree), |at, part| at?.get(part)).cloned()
+        };
+        find(key).or_else(|| find(&format!("variants.{}.{key}", self.headline)))
+    }
 }
 
 fn yes() -> bool {

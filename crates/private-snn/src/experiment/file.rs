@@ -68,26 +68,12 @@ impl ExperimentFile {
     /// # Errors
     /// A folder that cannot be read.
     pub fn names(folder: &Path) -> Result<Vec<String>> {
-        let entries = std::fs::read_dir(folder).with_context(|| {
+        names_in(folder).with_context(|| {
             format!(
                 "{}: no folder of experiments; name one with --experiments",
                 folder.display()
             )
-        })?;
-        let mut names: Vec<String> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "toml")
-            })
-            .filter_map(|path| {
-                path.file_stem()
-                    .map(|stem| stem.to_string_lossy().into_owned())
-            })
-            .collect();
-        names.sort();
-        Ok(names)
+        })
     }
 
     /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file. A file with the key `extends` says
@@ -96,19 +82,7 @@ impl ExperimentFile {
     /// # Errors
     /// No such experiment (with those there are); not TOML; a profile that is not one.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
-        let path = if name.ends_with(".toml") {
-            PathBuf::from(name)
-        } else {
-            let names = Self::names(folder)?;
-            if !names.iter().any(|known| known == name) {
-                bail!(
-                    "no experiment `{name}` in {}; there are: {}",
-                    folder.display(),
-                    names.join(", ")
-                );
-            }
-            folder.join(format!("{name}.toml"))
-        };
+        let path = find(folder, name, "experiment")?;
         let mut base = whole(&path)?;
         let profiles = match base.remove("profiles") {
             Some(Value::Table(profiles)) if !profiles.is_empty() => profiles,
@@ -171,9 +145,29 @@ impl ExperimentFile {
     /// # Errors
     /// An unknown key, a value of another type or outside its range, with the key's name.
     pub fn resolve(&self, profile: &str, assignments: &[String]) -> Result<Experiment> {
+        self.assigned(self.profiled(profile)?, assignments)
+    }
+
+    /// The same with one variant only; a key of a variant is one of this variant.
+    ///
+    /// # Errors
+    /// Those of [`ExperimentFile::resolve`], and no such variant.
+    pub fn resolve_variant(
+        &self,
+        profile: &str,
+        variant: &str,
+        assignments: &[String],
+    ) -> Result<Experiment> {
+        self.assigned(self.profiled(profile)?.only(variant)?, assignments)
+    }
+
+    fn profiled(&self, profile: &str) -> Result<ExperimentConfig> {
         let mut table = self.base.clone();
         overrides::merge(&mut table, &self.entry(profile)?.1);
-        let config = self.typed(table)?;
+        self.typed(table)
+    }
+
+    fn assigned(&self, config: ExperimentConfig, assignments: &[String]) -> Result<Experiment> {
         if assignments.is_empty() {
             return Experiment::new(config).with_context(|| self.path.display().to_string());
         }
@@ -196,6 +190,47 @@ impl ExperimentFile {
         toml::from_str(&text)
             .with_context(|| format!("{} (shown with its profile laid on)", self.path.display()))
     }
+}
+
+/// The path of file `name` of `folder`; `name` may also be the path of a .toml file. `kind` is what the folder holds.
+///
+/// # Errors
+/// No such file, with the names there are.
+pub fn find(folder: &Path, name: &str, kind: &str) -> Result<PathBuf> {
+    if name.ends_with(".toml") {
+        return Ok(PathBuf::from(name));
+    }
+    let names = names_in(folder).with_context(|| {
+        format!(
+            "{}: no folder of {kind}s; give the path of a .toml file",
+            folder.display()
+        )
+    })?;
+    if !names.iter().any(|known| known == name) {
+        bail!(
+            "no {kind} `{name}` in {}; there are: {}",
+            folder.display(),
+            names.join(", ")
+        );
+    }
+    Ok(folder.join(format!("{name}.toml")))
+}
+
+fn names_in(folder: &Path) -> std::io::Result<Vec<String>> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)?
+        .flatten()
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .filter_map(|path| {
+            path.file_stem()
+                .map(|stem| stem.to_string_lossy().into_owned())
+        })
+        .collect();
+    names.sort();
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -6,6 +6,6 @@ mod file;
 mod overrides;
 mod ranges;
 
-pub use checked::Experiment;
+pub use checked::{Experiment, safe_name};
 pub use config::{ClassifierConfig, DataConfig, EvaluateConfig, ExperimentConfig, VariantConfig};
-pub use file::{ExperimentFile, Profile};
+pub use file::{ExperimentFile, Profile, find};

@@ -23,5 +23,8 @@ pub use json::{About, build, records};
 pub use paper::Paper;
 pub use pictures::{Pictures, overview};
 pub use refresh::{Places, refresh};
+pub(crate) use results::spread;
 pub use results::{Results, file_name};
+pub(crate) use rows::{Unit, show_spread};
 pub use rows::{align_left, summary_table};
+pub(crate) use svg::{Chart, Line, Scale};

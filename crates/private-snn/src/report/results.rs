@@ -79,7 +79,7 @@ impl Results {
 }
 
 /// Mean and sample deviation; no deviation of one value, nothing of none.
-fn spread(values: &[f64]) -> Option<(f64, Option<f64>)> {
+pub fn spread(values: &[f64]) -> Option<(f64, Option<f64>)> {
     let n = values.len() as f64;
     let mean = values.iter().sum::<f64>() / n;
     let square = values

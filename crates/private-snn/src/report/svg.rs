@@ -264,6 +264,12 @@ fn nice(largest: f64) -> f64 {
 fn number(value: f64) -> String {
     if value == value.round() && value.abs() < 1e7 {
         format!("{value:.0}")
+    } else if value.abs() < 0.001 {
+        // three digits after the point would leave nothing of it
+        let text = format!("{value:.2e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let digits = digits.trim_end_matches('0').trim_end_matches('.');
+        format!("{digits}e{exponent}")
     } else {
         let text = format!("{value:.3}");
         text.trim_end_matches('0').trim_end_matches('.').to_string()
@@ -324,6 +330,14 @@ mod tests {
         assert_eq!(
             [0.0, 0.03, 0.8, 1.0, 2.1, 73.0].map(nice).map(number),
             ["1", "0.05", "1", "1", "2.5", "100"]
+        );
+    }
+
+    #[test]
+    fn small_numbers_are_not_written_as_zero() {
+        assert_eq!(
+            [0.0, 1e-4, 3.162e-4, 0.001, 0.25].map(number),
+            ["0", "1e-4", "3.16e-4", "0.001", "0.25"]
         );
     }
 }

@@ -1,0 +1,114 @@
+//! The accuracies of a sweep as a chart.
+
+use super::record::Record;
+use super::table::{FIGURES, Figure, Row, rows};
+use crate::report::{Chart, Line, Scale};
+
+/// What is drawn.
+const DRAWN: [&str; 4] = ["source", "converted at T", "encrypted at T", "ReLU reading"];
+/// Ratio of the largest to the smallest value from which an axis is logarithmic.
+const WIDE: f64 = 20.0;
+
+/// The chart of a sweep as an `<svg>` element: against the values of its only key if these are numbers, else bars for
+/// each choice of settings. Means over the seeds.
+pub fn picture(record: &Record) -> String {
+    let rows = rows(record);
+    let keys: Vec<&str> = rows.first().map_or_else(Vec::new, |row| {
+        let keys = row.first().assignments.keys();
+        keys.map(String::as_str).collect()
+    });
+    let title = record.header.sweep["title"].as_str().unwrap_or_default();
+    let numbers: Option<Vec<f64>> = match keys.as_slice() {
+        [key] => rows
+            .iter()
+            .map(|row| row.first().assignments[*key].as_f64())
+            .collect(),
+        _ => None,
+    };
+    let drawn = FIGURES
+        .iter()
+        .filter(|figure| DRAWN.contains(&figure.name))
+        .filter(|figure| rows.iter().any(|row| row.spread(figure).is_some()));
+    let mean = |row: &Row, figure: &Figure| row.spread(figure).map_or(f64::NAN, |(mean, _)| mean);
+    let mut chart = Chart {
+        description: title,
+        x: &keys.join(" / "),
+        y: "accuracy on validation images",
+        scale: Scale::Linear,
+        percent: true,
+    };
+    let Some(numbers) = numbers else {
+        let names: Vec<String> = rows.iter().map(|row| row.first().values()).collect();
+        let series: Vec<(String, Vec<f64>)> = drawn
+            .map(|figure| {
+                let values = rows.iter().map(|row| mean(row, figure)).collect();
+                (figure.name.to_string(), values)
+            })
+            .collect();
+        return chart.bars(&names, &series);
+    };
+    let low = numbers.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = numbers.iter().copied().fold(0.0, f64::max);
+    let label = format!("{} (logarithmic)", chart.x);
+    if low > 0.0 && high / low > WIDE {
+        (chart.scale, chart.x) = (Scale::Logarithmic, &label);
+    }
+    let lines: Vec<Line> = drawn
+        .map(|figure| {
+            let means = rows.iter().map(|row| mean(row, figure));
+            let mut points: Vec<(f64, f64)> = numbers.iter().copied().zip(means).collect();
+            points.sort_by(|a, b| a.0.total_cmp(&b.0));
+            Line {
+                name: figure.name.to_string(),
+                points,
+                level: false,
+            }
+        })
+        .collect();
+    chart.lines(&lines)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::record;
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn with(key: &str, values: &[Value]) -> Record {
+        let mut record = record(values.len(), &(0..values.len()).collect::<Vec<_>>());
+        for (entry, value) in record.runs.iter_mut().zip(values) {
+            entry.assignments = [(key.to_string(), value.clone())].into();
+        }
+        record
+    }
+
+    #[test]
+    fn numbers_of_one_key_are_an_axis_logarithmic_where_they_span_much() {
+        let wide = picture(&with("rate", &[json!(1e-2), json!(1e-4)]));
+        assert_eq!(wide.matches("<polyline").count(), DRAWN.len());
+        assert!(
+            wide.contains("rate (logarithmic)") && wide.contains(">1e-4<"),
+            "{wide}"
+        );
+        let narrow = picture(&with("epochs", &[json!(2), json!(4)]));
+        assert_eq!(narrow.matches("<polyline").count(), DRAWN.len());
+        assert!(!narrow.contains("logarithmic"));
+    }
+
+    #[test]
+    fn anything_else_is_bars_that_carry_the_values() {
+        let words = picture(&with("encoder", &[json!("direct"), json!("poisson")]));
+        // each bar has a title, and the chart one
+        assert_eq!(words.matches("<title>").count(), 2 * DRAWN.len() + 1);
+        assert!(words.contains(">poisson<") && !words.contains("<polyline"));
+        let mut two = with("epochs", &[json!(2), json!(4)]);
+        for entry in &mut two.runs {
+            entry.assignments.insert("rate".into(), json!(0.1));
+        }
+        let two = picture(&two);
+        assert!(
+            two.contains(">2 / 0.1<") && two.contains(">epochs / rate<"),
+            "{two}"
+        );
+    }
+}

@@ -1,0 +1,369 @@
+//! The figures of a sweep in a file: equal runs give equal bytes, however they were divided among calls and machines.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::{Deserialize, Serialize};
+use serde_json::{Number, Value};
+use snn_core::checkpoint::write_atomically;
+
+use super::plan::Run;
+use crate::stages::Measures;
+
+/// Raised when the shape of the file changes.
+const FORMAT: &str = "sweep/1";
+
+/// A record file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// What the runs have in common.
+    pub header: Header,
+    /// The finished runs in the order of their numbers.
+    pub runs: Vec<Entry>,
+}
+
+/// What all runs of a sweep have in common. Records whose headers differ are of different sweeps.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// Version of the file's shape.
+    pub format: String,
+    /// The sweep file.
+    pub sweep: Value,
+    /// The experiment without the keys of the search.
+    pub settings: Value,
+    /// Revision of the source code that gathered the runs, or `unknown` outside a git checkout. Stages that were finished
+    /// before keep theirs in their records.
+    pub revision: String,
+    /// Whether tracked files differed from it; unknown outside a git checkout.
+    pub dirty: Option<bool>,
+    /// sha256 of the images and labels used.
+    pub data_sha256: String,
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// Number of runs.
+    pub total: usize,
+}
+
+/// A finished run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// Number of the run, from 0.
+    pub index: usize,
+    /// Seed of its stages.
+    pub seed: u64,
+    /// The value of each key.
+    pub assignments: BTreeMap<String, Value>,
+    /// What was measured.
+    pub figures: Measures,
+}
+
+impl Header {
+    /// A header of this version; the other fields are documented there.
+    ///
+    /// # Errors
+    /// Settings that JSON cannot hold.
+    pub fn new(
+        sweep: &impl Serialize,
+        settings: &impl Serialize,
+        origin: &crate::provenance::Origin,
+        data_sha256: &str,
+        total: usize,
+    ) -> Result<Self> {
+        Ok(Self {
+            format: FORMAT.into(),
+            sweep: settled(sweep)?,
+            settings: settled(settings)?,
+            revision: origin.revision.clone(),
+            dirty: origin.dirty,
+            data_sha256: data_sha256.into(),
+            device: origin.device.clone(),
+            total,
+        })
+    }
+
+    /// In what another header differs, in words.
+    pub fn differences(&self, other: &Self) -> Vec<&'static str> {
+        [
+            ("the sweep's settings", self.sweep != other.sweep),
+            ("the experiment's settings", self.settings != other.settings),
+            (
+                "the revision of the source code",
+                self.revision != other.revision,
+            ),
+            (
+                "whether the source code differed from its revision",
+                self.dirty != other.dirty,
+            ),
+            ("the data", self.data_sha256 != other.data_sha256),
+            ("the device", self.device != other.device),
+            ("the number of runs", self.total != other.total),
+        ]
+        .into_iter()
+        .filter_map(|(what, differs)| differs.then_some(what))
+        .collect()
+    }
+}
+
+impl Entry {
+    /// Of a run that has been measured.
+    ///
+    /// # Errors
+    /// A figure or value that JSON cannot hold.
+    pub fn new(run: &Run, figures: &Measures) -> Result<Self> {
+        Ok(Self {
+            index: run.index,
+            seed: run.seed,
+            assignments: serde_json::from_value(settled(&run.assignments)?)?,
+            figures: serde_json::from_value(settled(figures)?)?,
+        })
+    }
+
+    /// The value of each key in words.
+    pub fn label(&self) -> String {
+        let assignments = self.assignments.iter();
+        let assignments: Vec<String> = assignments
+            .map(|(key, value)| format!("{key}={}", plain(value)))
+            .collect();
+        assignments.join(", ")
+    }
+
+    /// The values alone.
+    pub fn values(&self) -> String {
+        let values: Vec<String> = self.assignments.values().map(plain).collect();
+        values.join(" / ")
+    }
+}
+
+/// A value without the quotes of a string.
+fn plain(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), String::from)
+}
+
+impl Record {
+    /// A record without runs.
+    pub fn new(header: Header) -> Self {
+        Self {
+            header,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Reads a record.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not a record, or one of another version.
+    pub fn load(path: &Path) -> Result<Self> {
+        let what = || {
+            format!(
+                "{}: is not the record of a sweep; move it away or name another file",
+                path.display()
+            )
+        };
+        let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+        let value: Value = serde_json::from_str(&text).with_context(what)?;
+        if let Some(format) = value["header"]["format"].as_str()
+            && format != FORMAT
+        {
+            bail!(
+                "{}: its format is `{format}`, this program's is `{FORMAT}`; move it away",
+                path.display()
+            );
+        }
+        serde_json::from_value(settled(&value)?).with_context(what)
+    }
+
+    /// The record of this header at `path`, to go on with; an empty one if there is none, or one of another header. Such
+    /// a one is kept as `PATH.old` if it has runs, with a warning.
+    ///
+    /// # Errors
+    /// Those of [`Record::load`]; a file that cannot be renamed.
+    pub fn open(path: &Path, header: Header) -> Result<Self> {
+        if !path.exists() {
+            return Ok(Self::new(header));
+        }
+        let found = Self::load(path)?;
+        let differences = found.header.differences(&header);
+        if differences.is_empty() {
+            return Ok(found);
+        }
+        if !found.runs.is_empty() {
+            let mut old = OsString::from(path);
+            old.push(".old");
+            let old = PathBuf::from(old);
+            let replaced = if old.exists() {
+                ", in place of an older one"
+            } else {
+                ""
+            };
+            std::fs::rename(path, &old).with_context(|| old.display().to_string())?;
+            tracing::warn!(
+                "{}: another sweep of this name ({} differ); kept as {}{replaced}, and begun anew",
+                path.display(),
+                differences.join(", "),
+                old.display()
+            );
+        }
+        Ok(Self::new(header))
+    }
+
+    /// Whether a run is in it.
+    pub fn has(&self, index: usize) -> bool {
+        self.runs.iter().any(|entry| entry.index == index)
+    }
+
+    /// Adds a run.
+    pub fn add(&mut self, entry: Entry) {
+        let place = self.runs.partition_point(|other| other.index < entry.index);
+        self.runs.insert(place, entry);
+    }
+
+    /// Writes the record whole or not at all.
+    ///
+    /// # Errors
+    /// Whatever the file system answers, with the path.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let mut text = serde_json::to_string_pretty(&settled(self)?)
+            .context("a sweep cannot be written as JSON")?;
+        text.push('\n');
+        Ok(write_atomically(path, text.as_bytes())?)
+    }
+}
+
+/// A value with numbers of twelve digits: reading JSON may change the last bits of longer ones, and a record has the same
+/// bytes however often it was read.
+pub fn settled(value: &impl Serialize) -> Result<Value> {
+    let mut value = serde_json::to_value(value).context("a sweep cannot be written as JSON")?;
+    settle(&mut value);
+    Ok(value)
+}
+
+fn settle(value: &mut Value) {
+    match value {
+        Value::Array(items) => items.iter_mut().for_each(settle),
+        Value::Object(map) => map.values_mut().for_each(settle),
+        Value::Number(number) if number.is_f64() => {
+            let short = number.as_f64().map(|number| format!("{number:.11e}"));
+            if let Some(short) = short.and_then(|text| Number::from_f64(text.parse().ok()?)) {
+                *number = short;
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A record of `total` runs of which those of `indices` are finished; their accuracy tells them apart.
+    pub fn record(total: usize, indices: &[usize]) -> Record {
+        let network = |accuracy: f64| json!({"accuracy_by_t": [{"timesteps": 4, "accuracy": accuracy, "images": 30}]});
+        let entry = |&index: &usize| {
+            Entry {
+            index,
+            seed: 1,
+            assignments: BTreeMap::from([("encrypt.epochs".into(), json!(index + 1))]),
+            figures: serde_json::from_value(json!({
+                "source": {"images": 30, "accuracy": 29.0 / 30.0},
+                "converted": network(28.0 / 30.0),
+                "converted_with_real_data": network(28.0 / 30.0),
+                "encrypted": network((20 + index) as f64 / 30.0),
+                "reading": {"accuracy": 1.0 / 3.0, "largest_weight_change": 0.1 + index as f64 / 7.0},
+                "back_conversion": null,
+            }))
+            .unwrap(),
+        }
+        };
+        Record {
+            header: Header {
+                format: FORMAT.into(),
+                sweep: json!({"name": "mine"}),
+                settings: json!({"rate": 1.0 / 3.0}),
+                revision: "a".into(),
+                dirty: Some(false),
+                data_sha256: "00".into(),
+                device: "cpu".into(),
+                total,
+            },
+            runs: indices.iter().map(entry).collect(),
+        }
+    }
+
+    #[test]
+    fn reading_and_writing_changes_no_byte() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.json");
+        let mut all = record(50, &[]);
+        for entry in record(50, &(0..50).rev().collect::<Vec<_>>()).runs {
+            all.add(entry);
+        }
+        all.save(&path).unwrap();
+        let once = std::fs::read(&path).unwrap();
+        for _ in 0..3 {
+            let read = Record::load(&path).unwrap();
+            read.save(&path).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), once);
+            assert!(read.runs.iter().map(|entry| entry.index).eq(0..50));
+        }
+    }
+
+    #[test]
+    fn twelve_digits_stay_as_they_are() {
+        let mut value = json!([1.0 / 3.0, 1e-4, 123_456.75, 0.1 + 0.2, 7, 1e-300]);
+        settle(&mut value);
+        assert_eq!(
+            value.to_string(),
+            "[0.333333333333,0.0001,123456.75,0.3,7,1e-300]"
+        );
+    }
+
+    #[test]
+    fn a_record_of_another_header_is_kept_aside_if_it_has_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.json");
+        let old = folder.path().join("sweep.json.old");
+        let first = record(3, &[0]);
+        first.save(&path).unwrap();
+        let header = Record::load(&path).unwrap().header;
+        assert_eq!(Record::open(&path, header.clone()).unwrap().runs.len(), 1);
+        let other = Header {
+            revision: "b".into(),
+            ..header
+        };
+        let opened = Record::open(&path, other.clone()).unwrap();
+        assert!(opened.runs.is_empty() && opened.header == other);
+        assert!(!path.exists());
+        assert_eq!(Record::load(&old).unwrap().runs.len(), 1);
+        std::fs::remove_file(&old).unwrap();
+        record(3, &[]).save(&path).unwrap();
+        assert!(Record::open(&path, other).unwrap().runs.is_empty());
+        assert!(!old.exists());
+    }
+
+    #[test]
+    fn what_is_no_record_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.json");
+        let message = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            format!("{:#}", Record::load(&path).unwrap_err())
+        };
+        for text in ["{", "{\"runs\": []}", "[1]", "name = 1"] {
+            let said = message(text);
+            assert!(
+                said.contains("a.json") && said.contains("is not the record of a sweep"),
+                "{said}"
+            );
+        }
+        let said = message("{\"header\": {\"format\": \"sweep/9\"}}");
+        assert!(said.contains("sweep/9") && said.contains(FORMAT), "{said}");
+    }
+}

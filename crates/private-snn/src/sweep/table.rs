@@ -1,0 +1,204 @@
+//! The runs of a sweep side by side.
+
+use super::record::{Entry, Record};
+use crate::report::{Unit, align_left, show_spread, spread};
+use crate::stages::{Measures, Reach};
+
+/// A figure of a run.
+pub struct Figure {
+    /// Name.
+    pub name: &'static str,
+    /// How it is written.
+    pub unit: Unit,
+    /// Where it is; none if the sweep did not go so far.
+    pub of: fn(&Measures) -> Option<f64>,
+    /// The steps of the window it was measured at, of a spiking network.
+    timesteps: fn(&Measures) -> Option<usize>,
+}
+
+/// The figures of the table, in order.
+pub const FIGURES: [Figure; 7] = [
+    Figure {
+        name: "source",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.source.accuracy),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "converted at T",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.converted.quoted()?.accuracy),
+        timesteps: |measures| Some(measures.converted.quoted()?.timesteps),
+    },
+    Figure {
+        name: "encrypted at T",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.encrypted.as_ref()?.quoted()?.accuracy),
+        timesteps: |measures| Some(measures.encrypted.as_ref()?.quoted()?.timesteps),
+    },
+    Figure {
+        name: "ReLU reading",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.reading.as_ref()?.accuracy),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "weight change",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.reading.as_ref()?.largest_weight_change),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "A1 recognised",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.back_conversion.as_ref()?.judge_top1),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "A1 distance",
+        unit: Unit::Number,
+        of: |measures| Some(measures.back_conversion.as_ref()?.fid),
+        timesteps: |_| None,
+    },
+];
+
+/// The runs of the same assignments, one per seed.
+pub struct Row<'a> {
+    entries: Vec<&'a Entry>,
+}
+
+impl<'a> Row<'a> {
+    /// One of the runs, for its assignments.
+    pub fn first(&self) -> &'a Entry {
+        // a row begins with an entry
+        self.entries[0]
+    }
+
+    /// Mean and sample deviation over the seeds.
+    pub fn spread(&self, figure: &Figure) -> Option<(f64, Option<f64>)> {
+        let values = self.entries.iter().map(|entry| (figure.of)(&entry.figures));
+        spread(&values.collect::<Option<Vec<f64>>>()?)
+    }
+
+    fn cell(&self, figure: &Figure) -> Option<String> {
+        let (mean, deviation) = self.spread(figure)?;
+        let text = show_spread(mean, deviation, figure.unit);
+        Some(match (figure.timesteps)(&self.first().figures) {
+            Some(timesteps) => format!("{text} at {timesteps}"),
+            None => text,
+        })
+    }
+}
+
+/// The finished runs by assignments, in the order of their numbers.
+pub fn rows(record: &Record) -> Vec<Row<'_>> {
+    let mut rows: Vec<Row> = Vec::new();
+    for entry in &record.runs {
+        let same = rows
+            .iter_mut()
+            .find(|row| row.first().assignments == entry.assignments);
+        match same {
+            Some(row) => row.entries.push(entry),
+            None => rows.push(Row {
+                entries: vec![entry],
+            }),
+        }
+    }
+    rows
+}
+
+/// The table for a terminal: mean ± deviation over the seeds of each choice of settings.
+pub fn table(record: &Record) -> String {
+    let rows = rows(record);
+    let figures: Vec<&Figure> = FIGURES
+        .iter()
+        .filter(|figure| rows.iter().any(|row| row.spread(figure).is_some()))
+        .collect();
+    let head = ["on validation images", "seeds"].map(String::from);
+    let names = figures.iter().map(|figure| figure.name.to_string());
+    let mut lines = vec![head.into_iter().chain(names).collect::<Vec<String>>()];
+    for row in &rows {
+        let seeds: Vec<String> = row.entries.iter().map(|e| e.seed.to_string()).collect();
+        let cells = figures
+            .iter()
+            .map(|figure| row.cell(figure).unwrap_or_else(|| "–".into()));
+        lines.push(
+            [row.first().label(), seeds.join(", ")]
+                .into_iter()
+                .chain(cells)
+                .collect(),
+        );
+    }
+    align_left(&lines)
+}
+
+/// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals. None
+/// without runs.
+pub fn best(record: &Record, reach: Reach) -> Option<String> {
+    let name = match reach {
+        Reach::Convert => "converted at T",
+        Reach::Encrypt | Reach::Attack => "encrypted at T",
+    };
+    let figure = FIGURES.iter().find(|figure| figure.name == name)?;
+    let mut best: Option<(f64, &Row)> = None;
+    let rows = rows(record);
+    for row in &rows {
+        if let Some((mean, _)) = row.spread(figure)
+            && best.is_none_or(|(highest, _)| mean > highest)
+        {
+            best = Some((mean, row));
+        }
+    }
+    let (_, row) = best?;
+    Some(format!(
+        "{} ({} {})",
+        row.first().label(),
+        figure.name.trim_end_matches(" at T"),
+        row.cell(figure)?
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::record::tests::record;
+    use super::*;
+
+    #[test]
+    fn seeds_of_the_same_settings_share_a_line() {
+        let mut both = record(4, &[0, 1, 2, 3]);
+        for (number, entry) in both.runs.iter_mut().enumerate() {
+            entry.seed = number as u64 % 2 + 1;
+            entry.assignments = record(4, &[number / 2]).runs.remove(0).assignments;
+        }
+        let text = table(&both);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 3, "{text}");
+        assert!(lines[0].contains("encrypted at T") && !lines[0].contains("A1"));
+        for part in [
+            "encrypt.epochs=1",
+            "1, 2",
+            "96.7 ± 0.0 %",
+            "68.3 ± 2.4 % at 4",
+        ] {
+            assert!(lines[1].contains(part), "{part}: {text}");
+        }
+        assert_eq!(
+            best(&both, Reach::Encrypt).unwrap(),
+            "encrypt.epochs=2 (encrypted 75.0 ± 2.4 % at 4)"
+        );
+    }
+
+    #[test]
+    fn the_best_is_that_of_the_network_reached_and_the_first_of_equals() {
+        let three = record(3, &[0, 1, 2]);
+        assert_eq!(
+            best(&three, Reach::Attack).unwrap(),
+            "encrypt.epochs=3 (encrypted 73.3 % at 4)"
+        );
+        assert_eq!(
+            best(&three, Reach::Convert).unwrap(),
+            "encrypt.epochs=1 (converted 93.3 % at 4)"
+        );
+        assert_eq!(best(&record(3, &[]), Reach::Convert), None);
+    }
+}
