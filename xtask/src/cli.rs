@@ -41,6 +41,8 @@ pub enum Verb {
     Validate(Run),
     /// Attack the networks and measure what leaks (stage 4)
     Attack(Run),
+    /// Compare settings on the validation images: a grid or random search of data/sweeps
+    Sweep(Sweep),
     /// Write the report of an experiment; without one, the tables and figures of the README
     Report(Plain),
     /// List the experiments: the data they need, the time they take, what is computed already
@@ -68,6 +70,7 @@ impl Verb {
             Verb::Encrypt(_) => "encrypt",
             Verb::Validate(_) => "validate",
             Verb::Attack(_) => "attack",
+            Verb::Sweep(_) => "sweep",
             Verb::Report(_) => "report",
             Verb::List(_) => "list",
             Verb::Fetch(_) => "fetch",
@@ -87,6 +90,28 @@ impl Verb {
 pub struct Run {
     /// Name of a file in data/experiments, without .toml, or the path of a .toml file
     pub experiment: String,
+    /// Cargo features to build the program with, for example cuda,cudnn
+    #[arg(long, value_name = "LIST")]
+    pub features: Option<String>,
+    /// Handed to the program as they are
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "ARGS"
+    )]
+    pub args: Vec<OsString>,
+}
+
+/// A search over the settings of an experiment.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "All arguments after FILE go to the program, for example\n  \
+    --shard i/n  --merge JSON...  --set KEY=VALUE  --data-dir DIR\n\
+    A data set that is missing is downloaded first. `-- --help` shows the program's own help."
+)]
+pub struct Sweep {
+    /// Name of a file in data/sweeps, without .toml, or the path of a .toml file
+    pub file: String,
     /// Cargo features to build the program with, for example cuda,cudnn
     #[arg(long, value_name = "LIST")]
     pub features: Option<String>,

@@ -1,4 +1,4 @@
-//! Experiment files, as far as xtask needs them: their names and the data set each one uses.
+//! Experiment and sweep files, as far as xtask needs them: their names and the data set each one uses.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,22 +19,58 @@ pub fn names(workspace: &Workspace, folder: Option<&Path>) -> Result<Vec<String>
 /// The data set that an experiment names in its `dataset` key. An experiment is a name in `folder`
 /// (data/experiments by default) or the path of a .toml file.
 pub fn dataset(workspace: &Workspace, experiment: &str, folder: Option<&Path>) -> Result<String> {
-    let path = if experiment.ends_with(".toml") {
-        PathBuf::from(experiment)
-    } else {
-        let folder = folder.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
-        let names = names_in(&folder)?;
-        if !names.iter().any(|name| name == experiment) {
-            bail!(
-                "no experiment {experiment:?} in {}; there are: {}",
-                folder.display(),
-                names.join(", ")
-            );
-        }
-        folder.join(format!("{experiment}.toml"))
-    };
+    let folder = folder.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
+    let path = find(&folder, experiment, "experiment")?;
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     dataset_key(&text).with_context(|| path.display().to_string())
+}
+
+/// What a sweep searches over.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Searched {
+    /// The experiment, by name or path.
+    pub experiment: String,
+    /// Settings that are the same in all runs.
+    pub set: Vec<String>,
+}
+
+/// The experiment of a sweep, which is a name in the folder `sweeps` beside `experiments` (data/experiments by default)
+/// or the path of a .toml file.
+pub fn of_sweep(
+    workspace: &Workspace,
+    sweep: &str,
+    experiments: Option<&Path>,
+) -> Result<Searched> {
+    let experiments = experiments.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
+    let folder = experiments.with_file_name("sweeps");
+    let path = find(&folder, sweep, "sweep")?;
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    searched(&text).with_context(|| path.display().to_string())
+}
+
+fn searched(text: &str) -> Result<Searched> {
+    let table: toml::Table = text.parse()?;
+    let set = table.get("set").and_then(toml::Value::as_array);
+    let words = set.into_iter().flatten().filter_map(toml::Value::as_str);
+    Ok(Searched {
+        experiment: string_key(&table, "experiment")?,
+        set: words.map(String::from).collect(),
+    })
+}
+
+fn find(folder: &Path, name: &str, kind: &str) -> Result<PathBuf> {
+    if name.ends_with(".toml") {
+        return Ok(PathBuf::from(name));
+    }
+    let names = names_in(folder)?;
+    if !names.iter().any(|known| known == name) {
+        bail!(
+            "no {kind} {name:?} in {}; there are: {}",
+            folder.display(),
+            names.join(", ")
+        );
+    }
+    Ok(folder.join(format!("{name}.toml")))
 }
 
 /// The value of the last assignment `dataset=NAME`, with or without quotes, as the program reads `--set`.
@@ -67,13 +103,15 @@ fn names_in(folder: &Path) -> Result<Vec<String>> {
 }
 
 fn dataset_key(text: &str) -> Result<String> {
-    let table: toml::Table = text.parse()?;
-    let value = table
-        .get("dataset")
-        .context("the key `dataset` is missing")?;
-    Ok(value
-        .as_str()
-        .context("`dataset` must be a string")?
+    string_key(&text.parse()?, "dataset")
+}
+
+fn string_key(table: &toml::Table, key: &str) -> Result<String> {
+    let value = table.get(key);
+    let value = value.with_context(|| format!("the key `{key}` is missing"))?;
+    let text = value.as_str();
+    Ok(text
+        .with_context(|| format!("`{key}` must be a string"))?
         .to_owned())
 }
 
@@ -118,6 +156,32 @@ mod tests {
             assigned_dataset([" dataset = 'cifar100' "]).as_deref(),
             Some("cifar100")
         );
+    }
+
+    #[test]
+    fn a_sweep_names_its_experiment_and_settings() {
+        let folder = tempfile::tempdir().unwrap();
+        let sweeps = folder.path().join("sweeps");
+        fs::create_dir(&sweeps).unwrap();
+        let text = "experiment = \"cifar10\"\nset = [\"dataset=mnist\"]\n[keys]\na = [1]";
+        fs::write(sweeps.join("mine.toml"), text).unwrap();
+        let workspace = Workspace::here();
+        let experiments = folder.path().join("experiments");
+        let find = |name: &str| of_sweep(&workspace, name, Some(&experiments));
+        let found = find("mine").unwrap();
+        assert_eq!(found.experiment, "cifar10");
+        assert_eq!(found.set, ["dataset=mnist"]);
+        assert_eq!(
+            find(sweeps.join("mine.toml").to_str().unwrap()).unwrap(),
+            found
+        );
+        let error = find("yours").unwrap_err().to_string();
+        assert!(error.ends_with("there are: mine"), "{error}");
+        let error = searched("set = []").unwrap_err().to_string();
+        assert!(error.contains("`experiment` is missing"), "{error}");
+        // those of the checkout
+        let ours = of_sweep(&workspace, "glyphs-encryption", None).unwrap();
+        assert_eq!(ours.experiment, "glyphs");
     }
 
     #[test]

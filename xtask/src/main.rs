@@ -40,6 +40,7 @@ fn run(verb: Verb) -> Result<ExitCode> {
         | Verb::Encrypt(run)
         | Verb::Validate(run)
         | Verb::Attack(run) => program::experiment(&workspace, name, run),
+        Verb::Sweep(sweep) => program::sweep(&workspace, name, sweep),
         Verb::Report(rest) | Verb::List(rest) => program::plain(&workspace, name, rest),
         Verb::Fetch(fetch) => data::fetch_verb(&workspace, &fetch).map(|()| ExitCode::SUCCESS),
         Verb::Check { fast } => check::run(&workspace, fast),

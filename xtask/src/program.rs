@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::cli::{Plain, Run};
+use crate::cli::{Plain, Run, Sweep};
 use crate::workspace::{self, Workspace};
 use crate::{data, experiment};
 
@@ -16,23 +16,48 @@ const PROGRAM: &str = "private-snn";
 /// A verb on one experiment: its data first, then the program.
 pub fn experiment(workspace: &Workspace, verb: &str, run: Run) -> Result<ExitCode> {
     let (features, args) = split_features(run.features, run.args)?;
-    let asks_for_help = args.iter().any(|arg| arg == "--help" || arg == "-h");
-    if !asks_for_help {
-        let folder = folder_option(&args, "--experiments");
-        let named = experiment::dataset(workspace, &run.experiment, folder.as_deref())?;
-        let assignments = option_values(&args, "--set");
-        let assigned =
-            experiment::assigned_dataset(assignments.iter().filter_map(|word| word.to_str()));
-        let dataset = assigned.unwrap_or(named);
-        data::ensure(
-            workspace,
-            &dataset,
-            folder_option(&args, "--data-dir").as_deref(),
-        )?;
+    if !asks_for_help(&args) {
+        ensure_data(workspace, &run.experiment, &[], &args)?;
     }
     let mut words = vec![OsString::from(verb), OsString::from(run.experiment)];
     words.extend(args);
     hand_over(build(workspace, features.as_deref())?, words)
+}
+
+/// A sweep: the data of its experiment first, unless results are only merged, then the program.
+pub fn sweep(workspace: &Workspace, verb: &str, sweep: Sweep) -> Result<ExitCode> {
+    let (features, args) = split_features(sweep.features, sweep.args)?;
+    if !asks_for_help(&args) && option_values(&args, "--merge").is_empty() {
+        let folder = folder_option(&args, "--experiments");
+        let searched = experiment::of_sweep(workspace, &sweep.file, folder.as_deref())?;
+        ensure_data(workspace, &searched.experiment, &searched.set, &args)?;
+    }
+    let mut words = vec![OsString::from(verb), OsString::from(sweep.file)];
+    words.extend(args);
+    hand_over(build(workspace, features.as_deref())?, words)
+}
+
+fn asks_for_help(args: &[OsString]) -> bool {
+    args.iter().any(|arg| arg == "--help" || arg == "-h")
+}
+
+/// The data set of an experiment with `set` and the arguments' own settings.
+fn ensure_data(
+    workspace: &Workspace,
+    experiment: &str,
+    set: &[String],
+    args: &[OsString],
+) -> Result<()> {
+    let folder = folder_option(args, "--experiments");
+    let named = experiment::dataset(workspace, experiment, folder.as_deref())?;
+    let assignments = option_values(args, "--set");
+    let given = assignments.iter().filter_map(|word| word.to_str());
+    let assigned = experiment::assigned_dataset(set.iter().map(String::as_str).chain(given));
+    data::ensure(
+        workspace,
+        &assigned.unwrap_or(named),
+        folder_option(args, "--data-dir").as_deref(),
+    )
 }
 
 /// A verb that needs no data.

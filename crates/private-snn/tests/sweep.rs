@@ -199,6 +199,32 @@ fn a_stopped_sweep_goes_on_to_the_same_bytes() {
 }
 
 #[test]
+fn ctrl_c_ends_with_130() {
+    let out = folder();
+    let file = sweep_file(out.path());
+    let words = ["sweep", &file, "--set", "ann.training.epochs=400"];
+    let mut child = program(&words, out.path())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .expect("started");
+    let seen = common::wait_for(&mut child, out.path(), |path| {
+        path.ends_with("state.safetensors")
+    });
+    assert!(seen, "it ended too early");
+    let sent = std::process::Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status()
+        .expect("kill");
+    assert!(sent.success());
+    let output = child.wait_with_output().expect("ended");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("the same command goes on"), "{said}");
+    assert!(!record(out.path()).exists());
+}
+
+#[test]
 fn a_conversion_alone_encrypts_nothing() {
     let out = folder();
     let text = fs::read_to_string(sweep_file(out.path())).expect("read");

@@ -30,6 +30,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         "benches",
         "data/experiments",
         "data/paper",
+        "data/sweeps",
     ] {
         for path in files(&workspace.path(top))? {
             problems.extend(text_rules(&path)?);

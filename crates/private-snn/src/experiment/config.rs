@@ -62,8 +62,8 @@ impl ExperimentConfig {
     pub fn setting(&self, key: &str) -> Option<Value> {
         let tree = Value::try_from(self).ok()?;
         let find = |key: &str| {
-            let parts = key.split('.');
-            parts.fold(Some(&tree), |at, part| at?.get(part)).cloned()
+            let mut parts = key.split('.');
+            parts.try_fold(&tree, |at, part| at.get(part)).cloned()
         };
         find(key).or_else(|| find(&format!("variants.{}.{key}", self.headline)))
     }

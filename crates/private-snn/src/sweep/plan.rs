@@ -282,6 +282,20 @@ mod tests {
     }
 
     #[test]
+    fn every_sweep_of_the_project_can_be_planned() {
+        let data: &std::path::Path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data").as_ref();
+        let sweeps = std::fs::read_dir(data.join("sweeps")).unwrap();
+        for path in sweeps.map(|entry| entry.unwrap().path()) {
+            let name = path.to_str().unwrap();
+            let (sweep, _) = Sweep::read(data, name, &[]).unwrap();
+            assert_eq!(path.file_stem().unwrap(), sweep.name.as_str());
+            let experiments = data.join("experiments");
+            let file = ExperimentFile::read(&experiments, &sweep.experiment).unwrap();
+            plan(&sweep, &file).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+        }
+    }
+
+    #[test]
     fn an_integer_needs_whole_ends() {
         let keys = [("encrypt.epochs", range(1.5, 3.0, Scale::Linear))];
         let search = Search::Random { runs: 1, seed: 1 };
@@ -303,6 +317,9 @@ mod tests {
             ),
         ];
         let mut sweep = sweep(Search::Grid {}, &keys);
+        let schedule = "kind = 'step'\nmilestones = [0.5]\nfactor = 0.25";
+        let schedule = Choice::Values(vec![Value::Table(schedule.parse().unwrap())]);
+        sweep.keys.insert("ann.training.schedule".into(), schedule);
         sweep.set = vec!["synth.count=7".into()];
         let (base, planned) = plan(&sweep, &file()).unwrap();
         assert_eq!(base.variants["modern"].synth.count, 7);
@@ -314,8 +331,15 @@ mod tests {
             Some(text("poisson"))
         );
         assert_eq!(
-            planned[3].run.label(),
-            "convert.encoder=poisson, encrypt.epochs=3, seed 3"
+            planned[3]
+                .experiment
+                .setting("ann.training.schedule.factor"),
+            Some(Value::Float(0.25))
+        );
+        let label = planned[3].run.label();
+        assert!(
+            label.ends_with(", convert.encoder=poisson, encrypt.epochs=3, seed 3"),
+            "{label}"
         );
     }
 
