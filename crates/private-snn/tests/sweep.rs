@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use common::{TINY, artefacts, failure, files, json, program, run_well};
+use common::{TINY, artefacts, failure, files, json, program, run_well, stage, tiny};
 use serde_json::{Value, json};
 
 /// A sweep over the smoke experiment with the settings of [`TINY`], in three runs.
@@ -222,6 +222,55 @@ fn ctrl_c_ends_with_130() {
     assert_eq!(output.status.code(), Some(130), "{said}");
     assert!(said.contains("the same command goes on"), "{said}");
     assert!(!record(out.path()).exists());
+}
+
+#[test]
+fn a_run_is_the_experiment_with_its_settings() {
+    let out = folder();
+    let file = sweep_file(out.path());
+    let words = ["attack", "smoke", "--set", "encrypt.learning_rate=1e-4"];
+    run_well(&tiny(&words), out.path());
+    let output = run_well(&["sweep", &file, "--shard", "1/3"], out.path());
+    let said = String::from_utf8_lossy(&output.stderr);
+    for line in said.lines().filter(|line| line.ends_with(": starts")) {
+        assert!(
+            line.contains("/validate-") || line.contains("/score-"),
+            "{line}"
+        );
+    }
+    assert!(
+        said.contains("modern/attack-back_conversion-encrypted: done before, kept"),
+        "{said}"
+    );
+    let leakage = &json(&stage(out.path(), "leakage").join("record.json"))["figures"];
+    let found = json(&out.path().join("runs/sweeps/tiny/shard-1-of-3.json"));
+    assert_eq!(found["runs"].as_array().map(Vec::len), Some(1));
+    let figures = &found["runs"][0]["figures"];
+    let attacks = leakage["attacks"].as_array().expect("attacks");
+    let a1 = attacks
+        .iter()
+        .find(|one| one["attack"] == "back_conversion" && one["target"] == "encrypted")
+        .expect("A1 on the encrypted network");
+    let largest = leakage["leakage"][1]["weight_change_by_layer"]
+        .as_array()
+        .expect("layers")
+        .iter()
+        .filter_map(|layer| layer["relative"].as_f64())
+        .fold(0.0, f64::max);
+    for (ours, theirs) in [
+        (
+            &figures["back_conversion"]["judge_top1"],
+            a1["judge_top1"].as_f64(),
+        ),
+        (&figures["back_conversion"]["fid"], a1["fid"].as_f64()),
+        (&figures["reading"]["largest_weight_change"], Some(largest)),
+    ] {
+        let (ours, theirs) = (ours.as_f64().expect("a number"), theirs.expect("a number"));
+        assert!(
+            (ours - theirs).abs() <= 1e-9 * theirs.abs(),
+            "{ours} and {theirs}"
+        );
+    }
 }
 
 #[test]
