@@ -52,7 +52,12 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
     };
     print!("{}", table(&record));
     if let Some(best) = best(&record, sweep.goal) {
-        println!("best: {best}");
+        let of = if shard.is_some() {
+            " of this shard"
+        } else {
+            ""
+        };
+        println!("best{of}: {best}");
     }
     println!("sweep: {}", path.display());
     if shard.is_some() {
