@@ -21,8 +21,21 @@ pub fn names(workspace: &Workspace, folder: Option<&Path>) -> Result<Vec<String>
 pub fn dataset(workspace: &Workspace, experiment: &str, folder: Option<&Path>) -> Result<String> {
     let folder = folder.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
     let path = find(&folder, experiment, "experiment")?;
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    dataset_key(&text).with_context(|| path.display().to_string())
+    let what = || path.display().to_string();
+    let table = table(&path)?;
+    match table.get("extends").and_then(toml::Value::as_str) {
+        // of an extension without a data set of its own it is that of what it extends
+        Some(below) if !table.contains_key("dataset") => {
+            let below = path.with_file_name(format!("{below}.toml"));
+            string_key(&self::table(&below).with_context(what)?, "dataset").with_context(what)
+        }
+        _ => string_key(&table, "dataset").with_context(what),
+    }
+}
+
+fn table(path: &Path) -> Result<toml::Table> {
+    let text = fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.parse().with_context(|| path.display().to_string())
 }
 
 /// What a sweep searches over.
@@ -193,6 +206,15 @@ mod tests {
         let workspace = Workspace::here();
         let find = |name: &str| dataset(&workspace, name, Some(folder.path()));
         assert_eq!(find("mine").unwrap(), "mnist");
+        for (text, dataset) in [
+            ("extends = \"mine\"", Some("mnist")),
+            ("extends = \"mine\"\ndataset = \"cifar10\"", Some("cifar10")),
+            ("extends = \"none\"", None),
+        ] {
+            fs::write(folder.path().join("more.toml"), text).unwrap();
+            assert_eq!(find("more").ok().as_deref(), dataset);
+        }
+        fs::remove_file(folder.path().join("more.toml")).unwrap();
         assert_eq!(find(path.to_str().unwrap()).unwrap(), "mnist");
         let error = find("yours").unwrap_err().to_string();
         assert!(

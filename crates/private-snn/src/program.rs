@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, bail};
 use snn_core::checkpoint::write_atomically;
 
+use crate::account;
 use crate::cli::{self, Cli, Options, Places, Verb};
 use crate::data::Data;
 use crate::device;
@@ -238,7 +239,7 @@ fn write_report(
 fn refresh(places: &Places) -> Result<()> {
     let folders = Folders::find(places)?;
     let home = folders.home.join("data");
-    let written = report::refresh(&report::Places {
+    let written = account::refresh(&account::Places {
         results: &folders.out.join("results"),
         figures: &folders.out.join("figures"),
         experiments: &folders.experiments,

@@ -1,30 +1,28 @@
 //! What a run found, for machines and for people.
 
-mod account;
 mod curves;
-mod document;
 mod grid;
 mod html;
 mod json;
-mod overall;
 mod overview;
 mod paper;
 mod pictures;
 mod png;
-mod refresh;
 mod results;
 mod rows;
 mod sections;
 mod svg;
 mod verdict;
 
+pub(crate) use curves::{Curves, curves};
 pub use html::page;
+pub(crate) use html::{Cell, escape, figure, table, whole};
 pub use json::{About, build, records};
 pub use paper::Paper;
 pub use pictures::{Pictures, overview};
-pub use refresh::{Places, refresh};
 pub(crate) use results::spread;
 pub use results::{Results, file_name};
-pub(crate) use rows::{Unit, show_spread};
+pub(crate) use rows::{Row, Unit, rows, show_spread, target_name};
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{Chart, Line, Scale};
+pub(crate) use verdict::verdict;

@@ -33,7 +33,7 @@ impl Results {
         };
         let summary = |variant: &str| -> Value {
             let mut map = Map::new();
-            for row in rows::rows() {
+            for row in rows() {
                 let values: Option<Vec<f64>> = self
                     .runs
                     .iter()

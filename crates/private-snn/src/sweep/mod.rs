@@ -19,7 +19,9 @@ pub use file::{Choice, Range, Scale, Search, Sweep};
 pub use merge::merge;
 pub use picture::picture;
 pub use plan::{Planned, Run, plan};
+#[cfg(test)]
+pub(crate) use record::tests::record;
 pub use record::{Entry, Header, Record};
 pub use run::execute;
 pub use shard::Shard;
-pub use table::{best, table};
+pub use table::{best, lines, table};

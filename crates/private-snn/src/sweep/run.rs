@@ -51,7 +51,7 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
         merged
     };
     print!("{}", table(&record));
-    if let Some(best) = best(&record, sweep.goal) {
+    if let Some(best) = best(&record) {
         let of = if shard.is_some() {
             " of this shard"
         } else {

@@ -2,7 +2,7 @@
 
 use super::record::{Entry, Record};
 use crate::report::{Unit, align_left, show_spread, spread};
-use crate::stages::{Measures, Reach};
+use crate::stages::Measures;
 
 /// A figure of a run.
 pub struct Figure {
@@ -107,8 +107,13 @@ pub fn rows(record: &Record) -> Vec<Row<'_>> {
     rows
 }
 
-/// The table for a terminal: mean ± deviation over the seeds of each choice of settings.
+/// The table for a terminal, see [`lines`].
 pub fn table(record: &Record) -> String {
+    align_left(&lines(record))
+}
+
+/// The head of the table, then a line for each choice of settings: mean ± deviation over the seeds.
+pub fn lines(record: &Record) -> Vec<Vec<String>> {
     let rows = rows(record);
     let figures: Vec<&Figure> = FIGURES
         .iter()
@@ -129,19 +134,19 @@ pub fn table(record: &Record) -> String {
                 .collect(),
         );
     }
-    align_left(&lines)
+    lines
 }
 
 /// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals. None
 /// without runs.
-pub fn best(record: &Record, reach: Reach) -> Option<String> {
-    let name = match reach {
-        Reach::Convert => "converted at T",
-        Reach::Encrypt | Reach::Attack => "encrypted at T",
-    };
-    let figure = FIGURES.iter().find(|figure| figure.name == name)?;
-    let mut best: Option<(f64, &Row)> = None;
+pub fn best(record: &Record) -> Option<String> {
     let rows = rows(record);
+    let reached = FIGURES.iter().filter(|figure| {
+        let of_spikes = figure.name.ends_with(" at T");
+        of_spikes && rows.iter().any(|row| row.spread(figure).is_some())
+    });
+    let figure = reached.last()?;
+    let mut best: Option<(f64, &Row)> = None;
     for row in &rows {
         if let Some((mean, _)) = row.spread(figure)
             && best.is_none_or(|(highest, _)| mean > highest)
@@ -183,22 +188,25 @@ mod tests {
             assert!(lines[1].contains(part), "{part}: {text}");
         }
         assert_eq!(
-            best(&both, Reach::Encrypt).unwrap(),
+            best(&both).unwrap(),
             "encrypt.epochs=2 (encrypted 75.0 ± 2.4 % at 4)"
         );
     }
 
     #[test]
     fn the_best_is_that_of_the_network_reached_and_the_first_of_equals() {
-        let three = record(3, &[0, 1, 2]);
+        let mut three = record(3, &[0, 1, 2]);
         assert_eq!(
-            best(&three, Reach::Attack).unwrap(),
+            best(&three).unwrap(),
             "encrypt.epochs=3 (encrypted 73.3 % at 4)"
         );
+        for entry in &mut three.runs {
+            entry.figures.encrypted = None;
+        }
         assert_eq!(
-            best(&three, Reach::Convert).unwrap(),
+            best(&three).unwrap(),
             "encrypt.epochs=1 (converted 93.3 % at 4)"
         );
-        assert_eq!(best(&record(3, &[]), Reach::Convert), None);
+        assert_eq!(best(&record(3, &[])), None);
     }
 }

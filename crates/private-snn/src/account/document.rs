@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::html::{self, Cell};
+use crate::report::{self, Cell};
 
 /// A part of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +69,10 @@ pub fn page(title: &str, blocks: &[Block], figures: &Path) -> Result<String> {
     for block in blocks {
         match block {
             Block::Heading(level, words) => {
-                let _ = write!(body, "<h{level}>{}</h{level}>", html::escape(words));
+                let _ = write!(body, "<h{level}>{}</h{level}>", report::escape(words));
             }
             Block::Text(words) => {
-                let _ = write!(body, "<p>{}</p>", html::escape(words));
+                let _ = write!(body, "<p>{}</p>", report::escape(words));
             }
             Block::Table { head, rows } => {
                 let rows: Vec<(String, Vec<Cell>)> = rows
@@ -82,18 +82,18 @@ pub fn page(title: &str, blocks: &[Block], figures: &Path) -> Result<String> {
                         (name.clone(), cells.collect())
                     })
                     .collect();
-                body.push_str(&html::table("figures", "", head, &rows));
+                body.push_str(&report::table("figures", "", head, &rows));
             }
             Block::Figure { file, caption, .. } => {
                 let path = figures.join(file);
                 let svg =
                     std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-                body.push_str(&html::figure(&svg, caption));
+                body.push_str(&report::figure(&svg, caption));
             }
         }
         body.push('\n');
     }
-    Ok(html::whole(title, &body))
+    Ok(report::whole(title, &body))
 }
 
 #[cfg(test)]

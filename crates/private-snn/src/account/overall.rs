@@ -4,12 +4,10 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::account::Account;
 use super::document::Block;
-use super::paper::Paper;
-use super::results::file_name;
-use super::rows::rows;
+use super::experiment::Account;
 use crate::experiment::ExperimentFile;
+use crate::report::{Paper, file_name, rows};
 
 /// An experiment under one of its profiles.
 #[derive(Debug)]

@@ -4,10 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::curves::{Curves, curves};
 use super::document::Block;
-use super::rows::{rows, show_spread, target_name};
-use super::verdict::verdict;
+use crate::report::{Curves, Row, curves, rows, show_spread, target_name, verdict};
 
 /// An evidence file.
 #[derive(Debug, Clone)]
@@ -47,7 +45,7 @@ impl Account {
     }
 
     /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none.
-    pub fn cell(&self, variant: &str, row: &super::rows::Row) -> Option<String> {
+    pub fn cell(&self, variant: &str, row: &Row) -> Option<String> {
         let entry = &self.evidence["variants"][variant][&row.key];
         let mean = entry["mean"].as_f64()?;
         Some(show_spread(mean, entry["deviation"].as_f64(), row.unit))

@@ -1,0 +1,10 @@
+//! The account of everything that has a record: all experiments side by side, each alone, and the sweeps, as Markdown, as a
+//! page that opens offline, and in the README.
+
+mod document;
+mod experiment;
+mod overall;
+mod refresh;
+mod sweep;
+
+pub use refresh::{Places, refresh};

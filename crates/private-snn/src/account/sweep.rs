@@ -1,0 +1,45 @@
+//! What a sweep's record says: its table and its picture.
+
+use super::document::Block;
+use crate::sweep::{Record, best, lines};
+
+/// Name of the picture's file.
+pub fn picture(record: &Record) -> String {
+    let name = record.header.sweep["name"].as_str().unwrap_or("?");
+    format!("sweep-{name}.svg")
+}
+
+/// A heading, what was searched, the table, the best and the picture.
+pub fn blocks(record: &Record) -> Vec<Block> {
+    let sweep = &record.header.sweep;
+    let of = |key: &str| sweep[key].as_str().unwrap_or("?");
+    let (name, title) = (of("name"), of("title"));
+    let mut lines = lines(record).into_iter();
+    let head = lines.next().unwrap_or_default();
+    let rows = lines.filter_map(|mut line| {
+        let cells = line.split_off(1);
+        Some((line.pop()?, cells))
+    });
+    let mut blocks = vec![
+        Block::Heading(3, title.into()),
+        Block::Text(format!(
+            "Sweep {name}: experiment {}, profile {}, variant {}; `cargo xtask sweep {name}`.",
+            of("experiment"),
+            of("profile"),
+            of("variant")
+        )),
+        Block::Table {
+            head,
+            rows: rows.collect(),
+        },
+    ];
+    if let Some(best) = best(record) {
+        blocks.push(Block::Text(format!("Most accurate: {best}.")));
+    }
+    blocks.push(Block::Figure {
+        file: picture(record),
+        description: format!("Accuracy: {title}"),
+        caption: "Accuracy on the validation images, mean over the seeds.".into(),
+    });
+    blocks
+}
