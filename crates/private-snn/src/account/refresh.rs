@@ -317,4 +317,42 @@ mod tests {
                 .contains("no results")
         );
     }
+
+    /// What is committed is what the committed records give.
+    #[test]
+    fn the_documents_are_up_to_date() {
+        let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let data = checkout.join("data");
+        let folder = tempfile::tempdir().unwrap();
+        let figures = folder.path().join("figures");
+        std::fs::create_dir(&figures).unwrap();
+        for entry in std::fs::read_dir(data.join("figures")).unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, figures.join(path.file_name().unwrap())).unwrap();
+        }
+        std::fs::copy(checkout.join("README.md"), folder.path().join("README.md")).unwrap();
+        let places = Places {
+            results: &data.join("results"),
+            figures: &figures,
+            experiments: &data.join("experiments"),
+            paper: &data.join("paper"),
+            page: &folder.path().join("results.html"),
+            home: Some(folder.path()),
+        };
+        for path in refresh(&places).unwrap() {
+            let relative = path.strip_prefix(folder.path()).unwrap();
+            let committed = match relative.starts_with("figures") {
+                true => data.join(relative),
+                false => checkout.join(relative),
+            };
+            if relative == Path::new("results.html") {
+                continue;
+            }
+            assert!(
+                std::fs::read(&path).unwrap() == std::fs::read(&committed).unwrap_or_default(),
+                "{}: is not what the records give; run `cargo xtask report`",
+                relative.display()
+            );
+        }
+    }
 }
