@@ -257,7 +257,7 @@ fn refresh(places: &Places) -> Result<()> {
 fn stage_names(experiment: &Experiment) -> String {
     let variants: Vec<&str> = experiment.variants().map(|(name, _)| name).collect();
     format!(
-        "judge; then for {}: train, synth, convert, encrypt, attack, evaluate; report",
+        "judge; then for {}: train, synth, convert, encrypt, attack, fine-tune, evaluate; report",
         variants.join(" and ")
     )
 }

@@ -260,6 +260,7 @@ fn the_report_has_what_its_readers_are_promised() {
         "/encrypted/test_accuracy",
         "/encrypted/accuracy_by_t/0/timesteps",
         "/encrypted/drop_vs_ann",
+        "/fine_tuned/test_accuracy",
         "/judge/architecture",
         "/judge/test_accuracy",
         "/leakage/0/target",

@@ -34,6 +34,7 @@ const PROMISED: &[&str] = &[
     "encrypted.test_accuracy",
     "encrypted.accuracy_by_t",
     "encrypted.drop_vs_ann",
+    "fine_tuned.test_accuracy",
     "judge.architecture",
     "judge.test_accuracy",
     "leakage[].target",

@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use super::svg::{Chart, Line, Scale};
 
-const NETWORKS: [(&str, &str); 3] = [
+const NETWORKS: [(&str, &str); 4] = [
     ("converted", "converted without data"),
     ("converted_with_real_data", "converted with real data"),
     ("encrypted", "encrypted"),
+    ("fine_tuned", "trained on with real data"),
 ];
 
 /// A chart and what its caption has to say.

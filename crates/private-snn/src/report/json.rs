@@ -73,6 +73,7 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
     let converted: ConversionFigures = stages.converted.figures()?;
     let control: ConversionFigures = stages.control.figures()?;
     let encrypted: EncryptionFigures = stages.encrypted.figures()?;
+    let fine_tuned: EncryptionFigures = stages.fine_tuned.figures()?;
     let evaluation: EvaluationFigures = stages.evaluation.figures()?;
     let leakage: LeakageFigures = stages.leakage.figures()?;
     let worst = trained
@@ -108,6 +109,7 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
             layers(&control),
         )?,
         "encrypted": with(&evaluation.encrypted, json!({"drop_vs_ann": drop, "history": encrypted.history}))?,
+        "fine_tuned": with(&evaluation.fine_tuned, json!({"history": fine_tuned.history}))?,
         "evaluated_images": evaluation.images,
         "ann_accuracy_on_evaluated_images": evaluation.ann_accuracy,
         "leakage": leakage.leakage,
@@ -136,6 +138,7 @@ fn all(stages: &VariantOutcome) -> Vec<(String, &Finished)> {
         ("convert", &stages.converted),
         ("convert-real", &stages.control),
         ("encrypt", &stages.encrypted),
+        ("fine-tune", &stages.fine_tuned),
         ("evaluate", &stages.evaluation),
         ("leakage", &stages.leakage),
     ];

@@ -119,6 +119,11 @@ pub fn rows() -> Vec<Row> {
             Points,
         ),
         row(
+            "fine_tuned.test_accuracy",
+            "Trained on with as many real images instead (ceiling), test accuracy at this T",
+            Percent,
+        ),
+        row(
             "energy.ratio_events",
             "Encrypted network: energy gain, every spike counted over all T steps",
             Times,

@@ -360,22 +360,26 @@ pub fn energy(html: &mut String, report: &Value) {
         };
         let gain =
             |energy: &Value, key: &str| Cell::Figure(show(energy[key].as_f64(), Unit::Times));
-        let lines: Vec<(String, Vec<Cell>)> =
-            ["converted", "converted_with_real_data", "encrypted"]
-                .into_iter()
-                .map(|key| {
-                    let energy = &variant[key]["energy"];
-                    let cells = vec![
-                        Cell::Figure(text(&variant[key]["timesteps"])),
-                        micro(energy, "ann_picojoule"),
-                        micro(energy, "snn_picojoule_events"),
-                        gain(energy, "ratio_events"),
-                        micro(energy, "snn_picojoule_rate"),
-                        gain(energy, "ratio_rate"),
-                    ];
-                    (key.replace('_', " "), cells)
-                })
-                .collect();
+        let lines: Vec<(String, Vec<Cell>)> = [
+            "converted",
+            "converted_with_real_data",
+            "encrypted",
+            "fine_tuned",
+        ]
+        .into_iter()
+        .map(|key| {
+            let energy = &variant[key]["energy"];
+            let cells = vec![
+                Cell::Figure(text(&variant[key]["timesteps"])),
+                micro(energy, "ann_picojoule"),
+                micro(energy, "snn_picojoule_events"),
+                gain(energy, "ratio_events"),
+                micro(energy, "snn_picojoule_rate"),
+                gain(energy, "ratio_rate"),
+            ];
+            (key.replace('_', " "), cells)
+        })
+        .collect();
         let _ = write!(
             body,
             "<h3>{}</h3>{}",
@@ -523,8 +527,8 @@ pub fn threat_model(html: &mut String) {
     let classes = "The attacker has the released spiking network in full: topology, weights, thresholds and neuron \
                    settings, and as much computing power as the attacks below take. The attacker does not have the \
                    source network, the training images or the synthetic images, and wants pictures of the classes.";
-    let judged = "The judge, the test accuracies, the distances to real images and the control conversion use real \
-                  images: they measure, they are not part of what is released. Synthesis, conversion and encryption \
+    let judged = "The judge, the test accuracies, the distances to real images, the control conversion and its training \
+                  on real images use these: they measure, they are not part of what is released. Synthesis, conversion and encryption \
                   see the source network and the synthetic images alone.";
     let limits = "The attacks are the paper's two: A1 reads the weights as a plain ReLU network and raises a class \
                   score by gradient ascent on the input; A2 does so through the spikes with a surrogate gradient. A \

@@ -52,6 +52,8 @@ pub struct EvaluationFigures {
     pub converted_with_real_data: NetworkFigures,
     /// The encrypted network.
     pub encrypted: NetworkFigures,
+    /// The conversion with real images, trained on with real images as the encrypted network is with synthetic ones.
+    pub fine_tuned: NetworkFigures,
     /// Share of the synthetic images to which the judge gives the same class as the source network.
     pub judge_agreement: f64,
 }
@@ -68,6 +70,8 @@ pub struct Evaluated<'a> {
     pub control: &'a Finished,
     /// The encrypted network.
     pub encrypted: &'a Finished,
+    /// The network trained on with real images.
+    pub fine_tuned: &'a Finished,
     /// The judge.
     pub judge: &'a Finished,
 }
@@ -88,6 +92,7 @@ pub fn evaluate(
             of.control.sha256(convert::NETWORK)?,
         ),
         ("encrypted", of.encrypted.sha256(convert::NETWORK)?),
+        ("fine-tuned", of.fine_tuned.sha256(convert::NETWORK)?),
         ("judge", of.judge.sha256(train::NETWORK)?),
         ("data", ctx.data.sha256.clone()),
     ];
@@ -113,6 +118,7 @@ pub fn evaluate(
             converted: network(of.converted, "converted", quoted)?,
             converted_with_real_data: network(of.control, "converted with real data", quoted)?,
             encrypted: network(of.encrypted, "encrypted", variant.encrypt.timesteps)?,
+            fine_tuned: network(of.fine_tuned, "fine-tuned", variant.encrypt.timesteps)?,
             judge_agreement: agreement(
                 &ann::logits(&judge, &set.images, train::BATCH)?,
                 &set.logits.to_device(&candle_core::Device::Cpu)?,

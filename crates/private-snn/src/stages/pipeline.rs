@@ -49,6 +49,8 @@ pub struct VariantOutcome {
     pub control: Finished,
     /// Encrypted network.
     pub encrypted: Finished,
+    /// The control's network trained on with real images.
+    pub fine_tuned: Finished,
     /// Accuracy and energy.
     pub evaluation: Finished,
     /// Attacks.
@@ -99,6 +101,7 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
         if goal == Goal::Attack {
             continue;
         }
+        let fine_tuned = encrypt::fine_tune(ctx, name, variant, &trained, &control)?;
         let evaluation = evaluate(
             ctx,
             name,
@@ -109,6 +112,7 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
                 converted: &converted,
                 control: &control,
                 encrypted: &encrypted,
+                fine_tuned: &fine_tuned,
                 judge,
             },
         )?;
@@ -120,6 +124,7 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
                 converted,
                 control,
                 encrypted,
+                fine_tuned,
                 evaluation,
                 attacked,
                 leakage,
