@@ -90,16 +90,9 @@ impl Verb {
 pub struct Run {
     /// Name of a file in data/experiments, without .toml, or the path of a .toml file
     pub experiment: String,
-    /// Cargo features to build the program with, for example cuda,cudnn
-    #[arg(long, value_name = "LIST")]
-    pub features: Option<String>,
-    /// Handed to the program as they are
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    pub args: Vec<OsString>,
+    /// The rest.
+    #[command(flatten)]
+    pub rest: Plain,
 }
 
 /// A search over the settings of an experiment.
@@ -112,19 +105,12 @@ pub struct Run {
 pub struct Sweep {
     /// Name of a file in data/sweeps, without .toml, or the path of a .toml file
     pub file: String,
-    /// Cargo features to build the program with, for example cuda,cudnn
-    #[arg(long, value_name = "LIST")]
-    pub features: Option<String>,
-    /// Handed to the program as they are
-    #[arg(
-        trailing_var_arg = true,
-        allow_hyphen_values = true,
-        value_name = "ARGS"
-    )]
-    pub args: Vec<OsString>,
+    /// The rest.
+    #[command(flatten)]
+    pub rest: Plain,
 }
 
-/// A verb that is handed to the program as it is.
+/// What is handed to the program as it is.
 #[derive(Debug, Args)]
 pub struct Plain {
     /// Cargo features to build the program with, for example cuda,cudnn
@@ -250,7 +236,7 @@ mod tests {
         };
         assert_eq!(run.experiment, "glyphs");
         assert_eq!(
-            run.args,
+            run.rest.args,
             ["--seed", "3", "--set", "ann.epochs=2", "--", "-x"]
         );
     }

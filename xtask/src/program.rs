@@ -15,7 +15,7 @@ const PROGRAM: &str = "private-snn";
 
 /// A verb on one experiment: its data first, then the program.
 pub fn experiment(workspace: &Workspace, verb: &str, run: Run) -> Result<ExitCode> {
-    let (features, args) = split_features(run.features, run.args)?;
+    let (features, args) = split_features(run.rest)?;
     if !asks_for_help(&args) {
         ensure_data(workspace, &run.experiment, &[], &args)?;
     }
@@ -26,7 +26,7 @@ pub fn experiment(workspace: &Workspace, verb: &str, run: Run) -> Result<ExitCod
 
 /// A sweep: the data of its experiment first, unless results are only merged, then the program.
 pub fn sweep(workspace: &Workspace, verb: &str, sweep: Sweep) -> Result<ExitCode> {
-    let (features, args) = split_features(sweep.features, sweep.args)?;
+    let (features, args) = split_features(sweep.rest)?;
     if !asks_for_help(&args) && option_values(&args, "--merge").is_empty() {
         let folder = folder_option(&args, "--experiments");
         let searched = experiment::of_sweep(workspace, &sweep.file, folder.as_deref())?;
@@ -62,7 +62,7 @@ fn ensure_data(
 
 /// A verb that needs no data.
 pub fn plain(workspace: &Workspace, verb: &str, rest: Plain) -> Result<ExitCode> {
-    let (features, args) = split_features(rest.features, rest.args)?;
+    let (features, args) = split_features(rest)?;
     let mut words = vec![OsString::from(verb)];
     words.extend(args);
     hand_over(build(workspace, features.as_deref())?, words)
@@ -70,13 +70,10 @@ pub fn plain(workspace: &Workspace, verb: &str, rest: Plain) -> Result<ExitCode>
 
 /// Takes `--features LIST` out of the arguments: it is meant for cargo wherever it stands before a `--`.
 /// The first `--` itself is dropped, what follows it stays as it is.
-fn split_features(
-    given: Option<String>,
-    args: Vec<OsString>,
-) -> Result<(Option<String>, Vec<OsString>)> {
-    let mut features = given;
+fn split_features(given: Plain) -> Result<(Option<String>, Vec<OsString>)> {
+    let mut features = given.features;
     let mut rest = Vec::new();
-    let mut args = args.into_iter();
+    let mut args = given.args.into_iter();
     while let Some(arg) = args.next() {
         let list = match arg.to_str() {
             Some("--") => {
@@ -212,19 +209,25 @@ mod tests {
         text.split_whitespace().map(OsString::from).collect()
     }
 
+    fn plain(features: Option<&str>, args: &str) -> Plain {
+        Plain {
+            features: features.map(String::from),
+            args: words(args),
+        }
+    }
+
     #[test]
     fn features_are_for_cargo_and_the_rest_for_the_program() {
         let (features, rest) =
-            split_features(None, words("--seed 3 --features cuda,cudnn --set a=1")).unwrap();
+            split_features(plain(None, "--seed 3 --features cuda,cudnn --set a=1")).unwrap();
         assert_eq!(features.as_deref(), Some("cuda,cudnn"));
         assert_eq!(rest, words("--seed 3 --set a=1"));
-        let (features, rest) =
-            split_features(Some("cuda".into()), words("-- --features --help")).unwrap();
+        let (features, rest) = split_features(plain(Some("cuda"), "-- --features --help")).unwrap();
         assert_eq!(features.as_deref(), Some("cuda"));
         assert_eq!(rest, words("--features --help"));
-        let (features, _) = split_features(None, words("--features=cuda")).unwrap();
+        let (features, _) = split_features(plain(None, "--features=cuda")).unwrap();
         assert_eq!(features.as_deref(), Some("cuda"));
-        assert!(split_features(None, words("--features")).is_err());
+        assert!(split_features(plain(None, "--features")).is_err());
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod data;
 pub mod device;
 pub mod evidence;
 pub mod experiment;
+pub mod folder;
 pub mod list;
 pub mod memory;
 pub mod program;

@@ -10,6 +10,7 @@ use toml::{Table, Value};
 use super::checked::Experiment;
 use super::config::ExperimentConfig;
 use super::{overrides, ranges};
+use crate::folder::with_extension;
 
 /// A file of `data/experiments`: a base and its profiles.
 #[derive(Debug, Clone)]
@@ -217,20 +218,9 @@ pub fn find(folder: &Path, name: &str, kind: &str) -> Result<PathBuf> {
 }
 
 fn names_in(folder: &Path) -> std::io::Result<Vec<String>> {
-    let mut names: Vec<String> = std::fs::read_dir(folder)?
-        .flatten()
-        .map(|entry| entry.path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
-        .filter_map(|path| {
-            path.file_stem()
-                .map(|stem| stem.to_string_lossy().into_owned())
-        })
-        .collect();
-    names.sort();
-    Ok(names)
+    let stem = |path: &PathBuf| Some(path.file_stem()?.to_string_lossy().into_owned());
+    let paths = with_extension(folder, "toml")?;
+    Ok(paths.iter().filter_map(stem).collect())
 }
 
 #[cfg(test)]

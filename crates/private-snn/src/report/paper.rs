@@ -1,9 +1,11 @@
 //! What the paper claims, with its place.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+
+use crate::folder::with_extension;
 
 /// A file of `data/paper`.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -39,16 +41,7 @@ impl Paper {
         if !folder.exists() {
             return Ok(None);
         }
-        let entries = std::fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-        let mut paths: Vec<PathBuf> = entries
-            .flatten()
-            .map(|entry| entry.path())
-            .filter(|path| {
-                path.extension()
-                    .is_some_and(|extension| extension == "toml")
-            })
-            .collect();
-        paths.sort();
+        let paths = with_extension(folder, "toml").with_context(|| folder.display().to_string())?;
         for path in paths {
             let text =
                 std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
