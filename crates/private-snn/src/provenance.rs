@@ -14,7 +14,7 @@ use crate::store::Record;
 pub struct Origin {
     /// Revision of the source code, or `unknown` outside a git checkout.
     pub revision: String,
-    /// Whether tracked files differed from that revision; unknown outside a git checkout.
+    /// Whether tracked files, results and their figures aside, differed from that revision; unknown outside a git checkout.
     pub dirty: Option<bool>,
     /// `cpu` or `cuda`.
     pub device: String,
@@ -25,6 +25,14 @@ pub struct Origin {
     /// Versions of the program and of what it computes with.
     pub versions: BTreeMap<String, String>,
 }
+
+/// All of a checkout but what the program itself writes there.
+const CODE: [&str; 4] = [
+    ":/",
+    ":(top,exclude)data/results",
+    ":(top,exclude)data/figures",
+    ":(top,exclude)docs/RESULTS.md",
+];
 
 impl Origin {
     /// That of this process, which computes on `device`; `home` is a folder of the checkout.
@@ -43,8 +51,12 @@ impl Origin {
         };
         Self {
             revision: git(&["rev-parse", "HEAD"]).unwrap_or_else(|| "unknown".into()),
-            dirty: git(&["status", "--porcelain", "--untracked-files=no"])
-                .map(|text| !text.is_empty()),
+            dirty: git(&[
+                &["status", "--porcelain", "--untracked-files=no", "--"],
+                &CODE[..],
+            ]
+            .concat())
+            .map(|text| !text.is_empty()),
             device: device.to_string(),
             threads: rayon::current_num_threads(),
             machine: machine(),
@@ -212,6 +224,40 @@ mod tests {
         let origin = Origin::here(folder.path(), "cpu");
         assert_eq!((origin.revision.as_str(), origin.dirty), ("unknown", None));
         assert!(origin.threads >= 1 && !origin.machine.is_empty());
+    }
+
+    #[test]
+    fn results_do_not_make_a_checkout_dirty() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |words: &str| {
+            let mut git = Command::new("git");
+            let git = git.arg("-C").arg(folder.path()).args(words.split(' '));
+            assert!(git.output().unwrap().status.success(), "git {words}");
+        };
+        let write = |file: &str, text: &str| {
+            let path = folder.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let files = [
+            "src/a.rs",
+            "data/results/sweeps/a.json",
+            "data/figures/a.svg",
+        ];
+        for file in files {
+            write(file, "one");
+        }
+        git("init -q");
+        git("add .");
+        git("-c user.name=a -c user.email=a@b commit -q -m one");
+        let dirty = || Origin::here(&folder.path().join("data"), "cpu").dirty;
+        assert_eq!(dirty(), Some(false));
+        for file in &files[1..] {
+            write(file, "two");
+        }
+        assert_eq!(dirty(), Some(false));
+        write(files[0], "two");
+        assert_eq!(dirty(), Some(true));
     }
 
     #[test]

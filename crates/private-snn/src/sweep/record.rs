@@ -38,7 +38,7 @@ pub struct Header {
     /// Revision of the source code that gathered the runs, or `unknown` outside a git checkout. Stages that were finished
     /// before keep theirs in their records.
     pub revision: String,
-    /// Whether tracked files differed from it; unknown outside a git checkout.
+    /// Whether tracked files, results and their figures aside, differed from it; unknown outside a git checkout.
     pub dirty: Option<bool>,
     /// sha256 of the images and labels used.
     pub data_sha256: String,

@@ -141,11 +141,11 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
 /// without runs.
 pub fn best(record: &Record) -> Option<String> {
     let rows = rows(record);
-    let reached = FIGURES.iter().filter(|figure| {
+    let mut reached = FIGURES.iter().filter(|figure| {
         let of_spikes = figure.name.ends_with(" at T");
         of_spikes && rows.iter().any(|row| row.spread(figure).is_some())
     });
-    let figure = reached.last()?;
+    let figure = reached.next_back()?;
     let mut best: Option<(f64, &Row)> = None;
     for row in &rows {
         if let Some((mean, _)) = row.spread(figure)
