@@ -43,7 +43,7 @@ pub enum Verb {
     Attack(Run),
     /// Compare settings on the validation images: a grid or random search of data/sweeps
     Sweep(Sweep),
-    /// Write the report of an experiment; without one, the tables and figures of the README
+    /// Write the report of an experiment; without one, all results side by side (docs/RESULTS.md, README, a page)
     Report(Plain),
     /// List the experiments: the data they need, the time they take, what is computed already
     List(Plain),

@@ -39,8 +39,8 @@ pub enum Verb {
     Attack(Run),
     /// Run a grid or random search over settings and compare them on the validation images
     Sweep(Sweep),
-    /// Write the report of an experiment from its finished stages; without an experiment, the tables and figures of the
-    /// README from data/results
+    /// Write the report of an experiment from its finished stages; without an experiment, docs/RESULTS.md, the page of all
+    /// results, the figures and the README's table from data/results
     Report(Report),
     /// List the experiments: data needed, time, what is already computed
     List(List),

@@ -14,6 +14,7 @@ fn sweep_file(folder: &Path) -> String {
     let set: Vec<String> = TINY
         .iter()
         .filter(|word| **word != "--set")
+        .chain(&["evidence=true"])
         .map(|assignment| format!("{assignment:?}"))
         .collect();
     let text = format!(
@@ -326,6 +327,11 @@ fn bad_input_is_named_before_anything_is_computed() {
         ("\"smoke\"", "\"smokes\"", vec!["tiny.toml", "smoke"]),
         ("\"cpu\"", "\"gpu\"", vec!["tiny.toml", "gpu", "cpu"]),
         ("\"attack\"", "\"attacks\"", vec!["tiny.toml", "goal"]),
+        (
+            "\"tiny\"",
+            "\"other\"",
+            vec!["tiny.toml", "\"other\"", "file"],
+        ),
         (
             "data.glyphs.validation=20",
             "data.glyphs.validation=0",

@@ -158,7 +158,7 @@ impl SpikingNetwork {
                 }
                 Layer::Activation { function } if *function != crate::ActivationFunction::Relu => {
                     return Err(fail(format!(
-                        "{function:?} has no spiking counterpart; use ReLU"
+                        "{function:?} is none of a spiking network's; convert the network, or train it with ReLU"
                     )));
                 }
                 Layer::Activation { .. } => {

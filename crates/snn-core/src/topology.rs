@@ -76,8 +76,8 @@ pub enum ActivationFunction {
     Relu,
     /// `x * sigmoid(x)`; conversion refuses it.
     Silu,
-    /// A staircase from 0 to a trained threshold, see [`crate::ops::qcfs`]. In the spiking network it is a population with
-    /// that threshold.
+    /// A staircase from 0 to a trained threshold, see [`crate::ops::qcfs`]. In the spiking network it is a plain population,
+    /// see [`Topology::spiking`].
     Qcfs {
         /// Number of steps, L.
         levels: usize,

@@ -4,6 +4,7 @@ use std::ops::Deref;
 
 use ann::VggConfig;
 use anyhow::{Context, Result, bail};
+use convert::ThresholdRule;
 use datasets::Kind;
 use snn_core::Topology;
 
@@ -71,6 +72,15 @@ impl Experiment {
                 .with_context(|| at("ann.training"))?;
             variant.synth.check().with_context(|| at("synth"))?;
             variant.convert.check().with_context(|| at("convert"))?;
+            if variant.convert.thresholds == (ThresholdRule::Trained {})
+                && variant.ann.network.levels == 0
+            {
+                bail!(
+                    "{}: rule = \"trained\" needs a network trained with thresholds; set {} to 4, 8 or 16",
+                    at("convert.thresholds"),
+                    at("ann.network.levels")
+                );
+            }
             variant.encrypt.check().with_context(|| at("encrypt"))?;
             variant.attack.check().with_context(|| at("attack"))?;
             variant.evaluate.check().with_context(|| at("evaluate"))?;

@@ -120,7 +120,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "fine_tuned.test_accuracy",
-            "Trained on with as many real images instead (ceiling), test accuracy at this T",
+            "Trained on with real images in place of synthetic ones (reference), test accuracy at this T",
             Percent,
         ),
         row(

@@ -35,11 +35,16 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Stri
             );
             (after >= before - REBUILT, words)
         });
+    let weak =
+        of("attacks.back_conversion.converted.judge_top1").is_some_and(|before| before <= REBUILT);
     let signs: Vec<(bool, String)> = [reading, rebuilt].into_iter().flatten().collect();
     if !signs.iter().any(|(fails, _)| *fails) {
         return None;
     }
-    let opening = if signs.iter().all(|(fails, _)| *fails) {
+    let opening = if weak {
+        "the encrypted weights still classify about as well as the network itself or better, while A1 rebuilds too little \
+         from the converted network to tell"
+    } else if signs.iter().all(|(fails, _)| *fails) {
         "the encryption hides nothing that these attacks can see"
     } else {
         "the encryption hides at most a part of what these attacks can see"
@@ -91,6 +96,16 @@ mod tests {
             said(0.99, 0.98, 0.9, 0.94, 3)
                 .unwrap()
                 .starts_with("On these 3 runs (mean) ")
+        );
+    }
+
+    #[test]
+    fn an_attack_that_shows_nothing_is_no_sign() {
+        let text = said(0.67, 0.68, 0.05, 0.04, 1).unwrap();
+        assert!(text.contains("A1 rebuilds too little"), "{text}");
+        assert!(
+            !text.contains("these attacks") && !text.contains("4.0 %"),
+            "{text}"
         );
     }
 

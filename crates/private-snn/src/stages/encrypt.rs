@@ -44,8 +44,8 @@ pub fn encrypt(
     })
 }
 
-/// The ceiling: the same training of the network converted with real images, on as many real training images with their
-/// labels.
+/// The reference: the same training of the network converted with real images, on as many real training images (or all, if
+/// there are fewer) with their labels.
 pub fn fine_tune(
     ctx: &Context,
     name: &str,

@@ -116,6 +116,13 @@ impl Sweep {
         let path = find(folder, name, "sweep")?;
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let mut sweep = Self::parse(&text).with_context(|| path.display().to_string())?;
+        if path.file_stem().is_none_or(|stem| *stem != *sweep.name) {
+            bail!(
+                "{}: name = {:?}: must be that of the file, under which its results are kept",
+                path.display(),
+                sweep.name
+            );
+        }
         sweep.set.extend_from_slice(set);
         Ok((sweep, path))
     }
@@ -143,6 +150,25 @@ impl Sweep {
                 "keys: there are none; name at least one, for example \"encrypt.epochs\" = [2, 4]"
             );
         }
+        let mut names: Vec<(&str, &String)> = Vec::new();
+        for key in self.keys.keys() {
+            if key.trim() != key {
+                bail!("keys: {key:?}: must have no spaces at its ends");
+            }
+            let own = format!("variants.{}.", self.variant);
+            let name = key.strip_prefix(&own).unwrap_or(key);
+            let within = |outer: &str, inner: &str| {
+                let rest = inner.strip_prefix(outer);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            };
+            let same = names
+                .iter()
+                .find(|(other, _)| within(other, name) || within(name, other));
+            if let Some((_, other)) = same {
+                bail!("keys: {other:?} and {key:?} change the same setting; keep one of them");
+            }
+            names.push((name, key));
+        }
         for (key, choice) in &self.keys {
             choice
                 .check(&self.search)
@@ -157,6 +183,14 @@ impl Choice {
         match self {
             Self::Values(values) if values.is_empty() => {
                 bail!("the list is empty; name at least one value")
+            }
+            Self::Values(values)
+                if values
+                    .iter()
+                    .enumerate()
+                    .any(|(i, value)| values[..i].contains(value)) =>
+            {
+                bail!("a value is in the list twice; a run gives the same figures each time")
             }
             Self::Values(_) => Ok(()),
             Self::Range(_) if *search == (Search::Grid {}) => {
@@ -246,6 +280,22 @@ mod tests {
             (
                 GRID.split("\"encrypt.l").next().unwrap().into(),
                 vec!["keys", "at least one"],
+            ),
+            (
+                GRID.replace("[2, 4]", "[2, 4, 2]"),
+                vec!["encrypt.epochs", "twice"],
+            ),
+            (
+                GRID.replace("[2, 4]", "[2, 4]\n\"encrypt.epochs.x\" = [1]"),
+                vec!["encrypt.epochs", "encrypt.epochs.x", "same setting"],
+            ),
+            (
+                GRID.replace("[2, 4]", "[2, 4]\n\"variants.modern.encrypt.epochs\" = [1]"),
+                vec!["encrypt.epochs", "variants.modern", "same setting"],
+            ),
+            (
+                GRID.replace("\"encrypt.epochs\"", "\" encrypt.epochs\""),
+                vec!["encrypt.epochs", "spaces"],
             ),
             (
                 GRID.replace("[2, 4]", "2"),

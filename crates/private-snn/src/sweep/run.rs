@@ -67,9 +67,14 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
         );
         return Ok(());
     }
-    if !args.common.set.is_empty() {
+    let kept = record.header.settings["evidence"] != false;
+    if !args.common.set.is_empty() || !kept {
+        let why = match kept {
+            true => "settings were changed with --set",
+            false => "the experiment says evidence = false",
+        };
         tracing::warn!(
-            "results are not copied to {}: settings were changed with --set",
+            "results are not copied to {}: {why}",
             folders.out.join("results/sweeps").display()
         );
         return Ok(());

@@ -98,6 +98,8 @@ pub fn rows(record: &Record) -> Vec<Row<'_>> {
             .iter_mut()
             .find(|row| row.first().assignments == entry.assignments);
         match same {
+            // equal draws of a random search are one
+            Some(row) if row.entries.iter().any(|there| there.seed == entry.seed) => {}
             Some(row) => row.entries.push(entry),
             None => rows.push(Row {
                 entries: vec![entry],
@@ -119,7 +121,7 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
         .iter()
         .filter(|figure| rows.iter().any(|row| row.spread(figure).is_some()))
         .collect();
-    let head = ["on validation images", "seeds"].map(String::from);
+    let head = ["settings", "seeds"].map(String::from);
     let names = figures.iter().map(|figure| figure.name.to_string());
     let mut lines = vec![head.into_iter().chain(names).collect::<Vec<String>>()];
     for row in &rows {

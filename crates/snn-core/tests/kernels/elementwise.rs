@@ -65,6 +65,27 @@ fn qcfs_equals_the_reference() {
     }
 }
 
+/// Beyond the threshold and below zero the threshold's gradient is a slope, which finite differences find; between them
+/// gradients pass straight through steps that have none, which the golden holds to other code.
+#[test]
+fn the_threshold_gradient_of_qcfs_is_a_slope_outside() {
+    let x = Tensor::new(&[-3f32, -0.2, 1.3, 2.0, 7.0], &Device::Cpu).expect("numbers");
+    let at = |threshold: f32| {
+        let threshold = Tensor::new(&[threshold], &Device::Cpu).and_then(|t| Var::from_tensor(&t));
+        let threshold = threshold.expect("a variable");
+        let loss = qcfs::qcfs(&x, &threshold, 4).and_then(|y| weighted(&y));
+        let loss = loss.expect("forward");
+        let gradients = loss.backward().expect("backward");
+        let slope = gradients
+            .get(&threshold)
+            .and_then(|g| g.to_vec1::<f32>().ok());
+        let slope = slope.expect("a gradient")[0];
+        (loss.to_scalar::<f32>().expect("a number"), slope)
+    };
+    let difference = (at(1.0625).0 - at(0.9375).0) / 0.125;
+    assert!((difference - at(1.0).1).abs() < 1e-5, "{difference}");
+}
+
 /// The steps of the staircase are the spikes of a neuron that starts half a threshold up.
 #[test]
 fn qcfs_is_the_rate_of_a_neuron() {

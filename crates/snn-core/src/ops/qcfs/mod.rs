@@ -15,8 +15,9 @@ use crate::{Error, Result};
 /// y = theta / L * clip(floor(L x / theta + 1/2), 0, L)
 /// ```
 ///
-/// which is what a neuron with soft reset, threshold theta and a membrane of theta / 2 at the start gives on average over
-/// T = L steps of a constant current x. `x` any shape, `threshold` `[1]`, positive. Gradients pass straight through the
+/// which is what a neuron without leak, with soft reset, threshold theta and a membrane of theta / 2 at the start gives on
+/// average over T = L steps of a constant current x, if it fires at the threshold; one that fires above it only differs
+/// where x lies on a step's edge. `x` any shape, `threshold` `[1]`, positive. Gradients pass straight through the
 /// floor, as in that work's code:
 ///
 /// ```text
