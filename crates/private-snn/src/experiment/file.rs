@@ -37,7 +37,14 @@ pub struct Profile {
 fn whole(path: &Path) -> Result<Table> {
     let what = || path.display().to_string();
     let mut own = table(path)?;
+    let without = own.remove("without");
     let Some(extended) = own.remove("extends") else {
+        if without.is_some() {
+            bail!(
+                "{}: without: leaves out variants of the experiment that it extends, but extends none",
+                what()
+            );
+        }
         return Ok(own);
     };
     let Value::String(name) = extended else {
@@ -54,8 +61,31 @@ fn whole(path: &Path) -> Result<Table> {
             what()
         );
     }
+    if let Some(without) = without {
+        leave_out(&mut base, without).with_context(|| format!("{}: without", what()))?;
+    }
     overrides::merge(&mut base, &own);
     Ok(base)
+}
+
+/// Removes the variants with these names, from the profiles too.
+fn leave_out(base: &mut Table, names: Value) -> Result<()> {
+    let names: Vec<String> = names.try_into().context("needs names of variants")?;
+    for name in names {
+        if variants(base).and_then(|v| v.remove(&name)).is_none() {
+            bail!("no variant {name:?} in the experiment that it extends");
+        }
+        let profiles = base.get_mut("profiles").and_then(Value::as_table_mut);
+        for profile in profiles.into_iter().flat_map(|all| all.iter_mut()) {
+            let profile = profile.1.as_table_mut();
+            profile.and_then(variants).and_then(|v| v.remove(&name));
+        }
+    }
+    Ok(())
+}
+
+fn variants(table: &mut Table) -> Option<&mut Table> {
+    table.get_mut("variants").and_then(Value::as_table_mut)
 }
 
 fn table(path: &Path) -> Result<Table> {
@@ -78,7 +108,8 @@ impl ExperimentFile {
     }
 
     /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file. A file with the key `extends` says
-    /// only what differs from the experiment of that name beside it, which extends none itself.
+    /// only what differs from the experiment of that name beside it, which extends none itself; the key `without` names
+    /// variants of that experiment which this one does not have.
     ///
     /// # Errors
     /// No such experiment (with those there are); not TOML; a profile that is not one.
@@ -238,6 +269,40 @@ mod tests {
         let [before, after] = [&base, &extended].map(|config| &config.variants["modern"]);
         assert_eq!(before.ann, after.ann);
         assert_ne!(before.synth.count, after.synth.count);
+    }
+
+    #[test]
+    fn an_extension_can_leave_variants_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/experiments");
+        std::fs::copy(
+            experiments.join("cifar10.toml"),
+            folder.path().join("cifar10.toml"),
+        )
+        .unwrap();
+        let read = |text: &str| {
+            std::fs::write(folder.path().join("a.toml"), text).unwrap();
+            ExperimentFile::read(folder.path(), "a")
+        };
+        let file = read("extends = 'cifar10'\nwithout = ['paper']\nname = 'a'").unwrap();
+        for profile in ["cpu", "paper"] {
+            let variants = file.resolve(profile, &[]).unwrap().variants.clone();
+            assert_eq!(variants.into_keys().collect::<Vec<_>>(), ["modern"]);
+        }
+        for (text, why) in [
+            ("without = ['paper']", "extends none"),
+            ("extends = 'cifar10'\nwithout = ['x']", "no variant \"x\""),
+            (
+                "extends = 'cifar10'\nwithout = 3",
+                "needs names of variants",
+            ),
+        ] {
+            let error = format!("{:#}", read(text).unwrap_err());
+            assert!(
+                error.contains("a.toml: without") && error.contains(why),
+                "{error}"
+            );
+        }
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What the CPU kernels share: views of tensors as slices, a matrix product, a buffer written by many tasks.
 
+use std::mem::MaybeUninit;
+
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor};
 use rayon::prelude::*;
 
@@ -229,25 +231,37 @@ pub(super) fn planes_per_task(plane: usize) -> usize {
 
 /// `f` of every number, in parallel.
 pub(super) fn map(x: &[f32], f: impl Fn(f32) -> f32 + Sync) -> Vec<f32> {
-    let mut y = vec![0f32; x.len()];
-    y.par_chunks_mut(CHUNK)
-        .zip(x.par_chunks(CHUNK))
-        .for_each(|(y, x)| {
-            for (y, x) in y.iter_mut().zip(x) {
-                *y = f(*x);
-            }
-        });
-    y
+    zip(x, x, |x, _| f(x))
 }
 
 /// `f` of every pair of numbers, in parallel.
 pub(super) fn zip(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32 + Sync) -> Vec<f32> {
-    let mut y = vec![0f32; a.len()];
-    let inputs = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
-    y.par_chunks_mut(CHUNK).zip(inputs).for_each(|(y, (a, b))| {
-        for (y, (a, b)) in y.iter_mut().zip(a.iter().zip(b)) {
-            *y = f(*a, *b);
+    struct Pairs<'a, F> {
+        a: &'a [f32],
+        b: &'a [f32],
+        y: &'a mut [MaybeUninit<f32>],
+        f: F,
+    }
+
+    impl<F: Fn(f32, f32) -> f32> Task for Pairs<'_, F> {
+        type Output = ();
+
+        #[inline(always)]
+        fn run(self) {
+            for (y, (a, b)) in self.y.iter_mut().zip(self.a.iter().zip(self.b)) {
+                y.write((self.f)(*a, *b));
+            }
         }
-    });
+    }
+
+    assert_eq!(a.len(), b.len(), "pairs of unequal slices");
+    let mut y = room(a.len());
+    let places = y.spare_capacity_mut()[..a.len()].par_chunks_mut(CHUNK);
+    let inputs = a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK));
+    places
+        .zip(inputs)
+        .for_each(|(y, (a, b))| widest::run(Pairs { a, b, y, f: &f }));
+    // SAFETY: every place was written, as `y` and the inputs are cut alike.
+    unsafe { y.set_len(a.len()) };
     y
 }

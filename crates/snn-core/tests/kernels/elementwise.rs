@@ -54,6 +54,16 @@ fn qcfs_equals_the_reference() {
         Tolerance::Exact,
         "a view",
     );
+    let edge =
+        Tensor::new(&[f32::INFINITY, f32::NEG_INFINITY, f32::NAN], &Device::Cpu).expect("edges");
+    for y in [
+        qcfs::qcfs(&edge, &one, 4),
+        qcfs::reference::qcfs(&edge, &one, 4),
+    ] {
+        let y: Vec<f32> = y.and_then(|y| Ok(y.to_vec1()?)).expect("edges");
+        assert_eq!(y[..2], [1.0, 0.0]);
+        assert!(y[2].is_nan());
+    }
     for levels in [0, qcfs::MAX_LEVELS + 1] {
         assert!(qcfs::qcfs(&x, &one, levels).is_err(), "{levels} levels");
     }

@@ -76,7 +76,7 @@ impl CustomOp2 for Qcfs {
         }
         let (steps, step) = (levels / threshold, threshold / levels);
         let y = map(values(x, layout)?, |x| {
-            (x * steps + 0.5).floor().clamp(0.0, levels) * step
+            floor((x * steps + 0.5).clamp(0.0, levels)) * step
         });
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -101,6 +101,16 @@ impl CustomOp2 for Qcfs {
         let of_threshold = Tensor::from_vec(vec![of_threshold], 1, x.device())?;
         Ok((Some(gx), Some(of_threshold)))
     }
+}
+
+/// The largest whole number that is not above `x`, 0 <= x <= [`MAX_LEVELS`], by operations that every processor has for
+/// vectors. A NaN stays a NaN.
+#[inline(always)]
+fn floor(x: f32) -> f32 {
+    // numbers of this size have no fraction: the sum is rounded to a whole number, upwards or downwards
+    const WHOLE: f32 = (1 << 23) as f32;
+    let near = (x + WHOLE) - WHOLE;
+    if near > x { near - 1.0 } else { near }
 }
 
 /// Whether a gradient comes through.
@@ -149,5 +159,23 @@ impl Task for Change<'_> {
             let through = if passes(x[i], threshold) { x[i] } else { 0.0 };
             f64::from(gy[i]) * (f64::from(y[i]) - f64::from(through))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MAX_LEVELS, floor};
+
+    #[test]
+    fn floor_is_the_floor() {
+        let whole = [0.0, 1.0, 2.0, 7.0, 8191.0, (MAX_LEVELS - 1) as f32];
+        for x in whole {
+            let around = [x, x.next_up(), x + 0.25, x + 0.5, (x + 1.0).next_down()];
+            for x in around {
+                assert_eq!(floor(x), x.floor(), "{x}");
+            }
+        }
+        assert_eq!(floor(MAX_LEVELS as f32), MAX_LEVELS as f32);
+        assert!(floor(f32::NAN).is_nan());
     }
 }

@@ -1,6 +1,6 @@
 //! The staircase by operations of the tensor library: the measure of the fast one, and the path on other devices.
 
-use candle_core::{DType, Tensor};
+use candle_core::Tensor;
 
 use crate::Result;
 
@@ -18,10 +18,9 @@ pub fn qcfs(x: &Tensor, threshold: &Tensor, levels: usize) -> Result<Tensor> {
         .floor()?
         .clamp(0.0, levels)?
         .broadcast_mul(&step)?;
-    let inside =
-        (x.detach().gt(0.0)? * x.detach().broadcast_lt(threshold)?)?.to_dtype(DType::F32)?;
-    // what has the staircase's values and the straight line's slopes
-    let line = (x * &inside)?;
+    let inside = (x.detach().gt(0.0)? * x.detach().broadcast_lt(threshold)?)?;
+    // what has the staircase's values and the straight line's slopes; a choice, as the product of infinity and 0 is none
+    let line = inside.where_cond(x, &x.zeros_like()?)?;
     let of_threshold = ((&y - line.detach())?.broadcast_div(&threshold.detach())?)
         .broadcast_mul(&(threshold - threshold.detach())?)?;
     Ok(((&y + (&line - line.detach())?)? + of_threshold)?)
