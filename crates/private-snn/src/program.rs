@@ -26,6 +26,8 @@ pub struct Folders {
     pub sweeps: PathBuf,
     /// Of what the paper claims.
     pub paper: PathBuf,
+    /// Of what other work published.
+    pub published: PathBuf,
     /// Root of runs and results.
     pub out: PathBuf,
     /// Of the checkout, for its revision and its README.
@@ -54,6 +56,7 @@ impl Folders {
         let beside = experiments.parent().unwrap_or(Path::new("."));
         Ok(Self {
             paper: beside.join("paper"),
+            published: beside.join("published"),
             sweeps: beside.join("sweeps"),
             out: places.out.clone().unwrap_or_else(|| home.join("data")),
             experiments,
@@ -244,6 +247,7 @@ fn refresh(places: &Places) -> Result<()> {
         figures: &folders.out.join("figures"),
         experiments: &folders.experiments,
         paper: &folders.paper,
+        published: &folders.published,
         page: &folders.out.join("runs/results.html"),
         // results of elsewhere do not belong into the documents of this checkout
         home: (folders.out == home).then_some(&folders.home),

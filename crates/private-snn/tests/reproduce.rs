@@ -279,6 +279,8 @@ fn the_report_has_what_its_readers_are_promised() {
         "/energy/snn_picojoule_rate",
         "/energy/ratio_events",
         "/energy/ratio_rate",
+        "/energy/ratio_memory",
+        "/energy/layers/0/snn_picojoule_memory",
         "/energy/mean_rate_by_layer/0",
         "/variants/modern/ann/test_accuracy",
     ] {

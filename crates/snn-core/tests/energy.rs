@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use snn_core::energy::{AC_PICOJOULE, MAC_PICOJOULE, estimate};
+use snn_core::energy::{AC_PICOJOULE, Energy, MAC_PICOJOULE, estimate};
 use snn_core::evaluate::Evaluation;
 use snn_core::rng::Seed;
 use snn_core::{ActivationFunction, Layer, Topology};
@@ -154,13 +154,17 @@ fn events_equal_a_count_of_every_product() {
     let fourth = evaluation.spikes[&9].iter().sum::<f64>() * 2.0;
 
     let energy = estimate(&topology, &evaluation, false).expect("an estimate");
-    let expected = vec![
+    let expected = [
         (0, first / 3.0),
         (3, second / 3.0),
         (8, third / 3.0),
         (10, fourth / 3.0),
     ];
-    assert_eq!(energy.events_by_layer, expected);
+    let accumulates = |energy: &Energy| -> Vec<(usize, f64)> {
+        let layers = energy.layers.iter();
+        layers.map(|l| (l.layer, l.accumulates)).collect()
+    };
+    assert_eq!(accumulates(&energy), expected);
     let products = (first + second + third + fourth) / 3.0;
     assert!((energy.snn_picojoule_events / (products * AC_PICOJOULE) - 1.0).abs() < 1e-12);
 
@@ -169,7 +173,8 @@ fn events_equal_a_count_of_every_product() {
     let macs = topology.macs_by_layer()[0] as f64;
     let expected_direct = macs * MAC_PICOJOULE + (second + third + fourth) / 3.0 * AC_PICOJOULE;
     assert!((direct.snn_picojoule_events / expected_direct - 1.0).abs() < 1e-12);
-    assert_eq!(direct.events_by_layer, expected[1..]);
+    assert_eq!(accumulates(&direct)[0], (0, 0.0));
+    assert_eq!(accumulates(&direct)[1..], expected[1..]);
 }
 
 /// A 1x1 image into a 2-unit layer into 3 classes; 4 steps, 2 images.
@@ -199,10 +204,21 @@ fn numbers_by_hand() {
     assert!((energy.ratio_rate - 36.8 / 3.825).abs() < 1e-9);
     assert_eq!(energy.mean_rate_by_layer, vec![(2, 0.5)]);
     assert_eq!(energy.spikes_by_layer, vec![(2, 4.0)]);
+    // the source network: 2 words for each of 8 products, 2 + 3 outputs
+    assert!((energy.ann_picojoule_memory - (36.8 + 21.0 * 5.0)).abs() < 1e-9);
+    // 3 words for each of 17 accumulates, 2 for each of (5 + 8) / 2 spikes, 2 for each of 5 neurons at 4 steps
+    assert!((energy.snn_picojoule_memory - (17.0 * 0.9 + 104.0 * 5.0)).abs() < 1e-9);
+    assert!((energy.ratio_memory - 141.8 / 535.3).abs() < 1e-9);
+    let hidden = &energy.layers[1];
+    // 12 accumulates, 4 spikes, 3 neurons
+    assert!((hidden.snn_picojoule_memory - (12.0 * 0.9 + 68.0 * 5.0)).abs() < 1e-9);
 
     let direct = estimate(&topology, &evaluation, true).expect("an estimate");
     assert!((direct.snn_picojoule_events - (2.0 * 4.6 + 12.0 * 0.9)).abs() < 1e-9);
     assert!((direct.snn_picojoule_rate - (2.0 * 4.6 + 3.0 * 0.9)).abs() < 1e-9);
+    // 2 products and 2 outputs once, 2 currents and 2 membranes twice at each of 4 steps
+    let first = 2.0 * 4.6 + (4.0 + 2.0 + 8.0 + 16.0) * 5.0;
+    assert!((direct.layers[0].snn_picojoule_memory - first).abs() < 1e-9);
 }
 
 #[test]

@@ -30,6 +30,7 @@ pub fn check(workspace: &Workspace) -> Result<()> {
         "benches",
         "data/experiments",
         "data/paper",
+        "data/published",
         "data/sweeps",
     ] {
         for path in files(&workspace.path(top))? {

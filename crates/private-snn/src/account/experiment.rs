@@ -51,12 +51,18 @@ impl Account {
         Some(show_spread(mean, entry["deviation"].as_f64(), row.unit))
     }
 
-    /// The table, a column per variant, that of the headline first.
-    pub fn table(&self) -> Block {
+    /// Names of the variants, that of the headline first.
+    pub fn variants(&self) -> Vec<&String> {
         let headline = self.headline();
         let variants = self.evidence["variants"].as_object();
         let mut variants: Vec<&String> = variants.into_iter().flat_map(|map| map.keys()).collect();
         variants.sort_by_key(|name| *name != headline);
+        variants
+    }
+
+    /// The table, a column per variant, that of the headline first.
+    pub fn table(&self) -> Block {
+        let variants = self.variants();
         let mut table = Vec::new();
         for row in rows() {
             let cells: Vec<Option<String>> = variants

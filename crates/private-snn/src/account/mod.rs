@@ -4,7 +4,9 @@
 mod document;
 mod experiment;
 mod overall;
+mod published;
 mod refresh;
 mod sweep;
+mod timesteps;
 
 pub use refresh::{Places, refresh};

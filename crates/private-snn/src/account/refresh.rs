@@ -8,7 +8,8 @@ use snn_core::checkpoint::write_atomically;
 use super::document::{self, Block};
 use super::experiment::Account;
 use super::overall::{self, Column};
-use super::sweep;
+use super::published::Published;
+use super::{sweep, timesteps};
 use crate::folder::with_extension;
 use crate::sweep::{Record, picture};
 
@@ -27,6 +28,8 @@ pub struct Places<'a> {
     pub experiments: &'a Path,
     /// Folder of what the paper claims.
     pub paper: &'a Path,
+    /// Folder of what other work published.
+    pub published: &'a Path,
     /// The page of all results.
     pub page: &'a Path,
     /// The checkout whose README and `docs/` the results belong to, if any.
@@ -59,7 +62,8 @@ pub fn refresh(places: &Places) -> Result<Vec<PathBuf>> {
         )?;
     }
     let columns = Column::all(places.experiments, places.paper)?;
-    let all = everything(&columns, &accounts, &sweeps, places.figures);
+    let by_t = timesteps::blocks(&accounts, &Published::all(places.published)?);
+    let all = everything(&columns, &accounts, by_t, &sweeps, places.figures);
     let page = document::page(TITLE, &all, places.figures)?;
     write(places.page.to_path_buf(), &page)?;
     let Some(home) = places.home else {
@@ -125,6 +129,7 @@ fn json_files(folder: &Path) -> Result<Vec<PathBuf>> {
 fn everything(
     columns: &[Column],
     accounts: &[Account],
+    by_t: Vec<Block>,
     sweeps: &[Record],
     figures: &Path,
 ) -> Vec<Block> {
@@ -142,7 +147,13 @@ fn everything(
              of its tables is at hand.",
         ),
         overall::table(columns, accounts),
+        Block::Heading(2, "Accuracy against the number of time steps".into()),
+        text(
+            "Of every variant on the test images that its spiking networks are evaluated on, beside figures that other \
+             work published for networks and trainings of its own.",
+        ),
     ];
+    blocks.extend(by_t);
     for account in accounts {
         let of = |key: &str| account.evidence[key].as_str().unwrap_or("?");
         let title = format!("{}, profile {}", of("experiment"), of("profile"));
@@ -236,6 +247,7 @@ mod tests {
             figures: &figures,
             experiments: &data.join("experiments"),
             paper: &data.join("paper"),
+            published: &data.join("published"),
             page: &page,
             home: Some(folder.path()),
         };
@@ -330,6 +342,7 @@ mod tests {
             figures: &figures,
             experiments: &data.join("experiments"),
             paper: &data.join("paper"),
+            published: &data.join("published"),
             page: &folder.path().join("results.html"),
             home: Some(folder.path()),
         };

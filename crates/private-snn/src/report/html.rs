@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::paper::Paper;
 use super::pictures::Pictures;
-use super::sections;
+use super::{energy, sections};
 
 const STYLE: &str = "\
 :root{color-scheme:light}\
@@ -99,7 +99,7 @@ pub fn page(report: &Value, paper: Option<&Paper>, pictures: &[(String, Pictures
     sections::accuracy(&mut body, report);
     sections::leakage(&mut body, report);
     sections::pictures(&mut body, pictures);
-    sections::energy(&mut body, report);
+    energy::energy(&mut body, report);
     sections::training(&mut body, report);
     sections::conversion(&mut body, report);
     sections::threat_model(&mut body);

@@ -134,6 +134,11 @@ pub fn rows() -> Vec<Row> {
             Times,
         ),
         row(
+            "energy.ratio_memory",
+            "Encrypted network: energy gain, every spike counted and every word moved to and from memory",
+            Times,
+        ),
+        row(
             "judge.test_accuracy",
             "Judge, accuracy on all test images",
             Percent,

@@ -13,15 +13,15 @@ use super::rows::{Unit, figure as number, rows_of, show, target_name};
 use super::svg::{Chart, Line, Scale};
 use super::verdict;
 
-fn variants(report: &Value) -> impl Iterator<Item = (&String, &Value)> {
+pub(super) fn variants(report: &Value) -> impl Iterator<Item = (&String, &Value)> {
     report["variants"].as_object().into_iter().flatten()
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value[key].as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "–".into(),
@@ -32,7 +32,7 @@ fn text(value: &Value) -> String {
     }
 }
 
-fn section(html: &mut String, title: &str, body: &str) {
+pub(super) fn section(html: &mut String, title: &str, body: &str) {
     let _ = writeln!(html, "<section><h2>{}</h2>{body}</section>", escape(title));
 }
 
@@ -283,7 +283,7 @@ fn attack_name(attack: &Value) -> String {
     }
 }
 
-fn layer_name(layer: &Value) -> String {
+pub(super) fn layer_name(layer: &Value) -> String {
     match layer["name"].as_str() {
         Some(name) => name.to_string(),
         None => format!("layer {}", text(&layer["layer"])),
@@ -331,89 +331,6 @@ pub fn pictures(html: &mut String, pictures: &[(String, Pictures)]) {
         );
     }
     section(html, "Images: real, synthetic, rebuilt", &body);
-}
-
-/// Energy and firing rates.
-pub fn energy(html: &mut String, report: &Value) {
-    let mut body = "<p>Estimates at 45 nm: 4.6 pJ per multiply-accumulate, 0.9 pJ per accumulate; memory traffic is not \
-                    counted. By events: every spike times its fan-out, over all T steps. By rate: multiply-accumulates \
-                    times the mean firing rate per step, without a factor T. With direct coding the first layer's \
-                    multiply-accumulates are counted once per image.</p>"
-        .to_string();
-    let head = [
-        "Network",
-        "T",
-        "Source (µJ)",
-        "By events (µJ)",
-        "Gain",
-        "By rate (µJ)",
-        "Gain",
-    ]
-    .map(String::from);
-    for (name, variant) in variants(report) {
-        let micro = |energy: &Value, key: &str| {
-            Cell::Figure(
-                energy[key]
-                    .as_f64()
-                    .map_or("–".into(), |pj| format!("{:.2}", pj * 1e-6)),
-            )
-        };
-        let gain =
-            |energy: &Value, key: &str| Cell::Figure(show(energy[key].as_f64(), Unit::Times));
-        let lines: Vec<(String, Vec<Cell>)> = [
-            "converted",
-            "converted_with_real_data",
-            "encrypted",
-            "fine_tuned",
-        ]
-        .into_iter()
-        .map(|key| {
-            let energy = &variant[key]["energy"];
-            let cells = vec![
-                Cell::Figure(text(&variant[key]["timesteps"])),
-                micro(energy, "ann_picojoule"),
-                micro(energy, "snn_picojoule_events"),
-                gain(energy, "ratio_events"),
-                micro(energy, "snn_picojoule_rate"),
-                gain(energy, "ratio_rate"),
-            ];
-            (key.replace('_', " "), cells)
-        })
-        .collect();
-        let _ = write!(
-            body,
-            "<h3>{}</h3>{}",
-            escape(name),
-            table("energy", "Energy per image", &head, &lines)
-        );
-        let rates = |key: &str| list(&variant[key]["energy"], "mean_rate_by_layer");
-        let names: Vec<String> = rates("encrypted").iter().map(layer_name).collect();
-        let series: Vec<(String, Vec<f64>)> = [
-            ("converted", "converted without data"),
-            ("encrypted", "encrypted"),
-        ]
-        .into_iter()
-        .map(|(key, label)| {
-            let values = rates(key)
-                .iter()
-                .map(|entry| entry["rate"].as_f64().unwrap_or(f64::NAN))
-                .collect();
-            (label.to_string(), values)
-        })
-        .collect();
-        let chart = Chart {
-            description: &format!("{name}: mean firing rate of each layer's neurons"),
-            x: "layer",
-            y: "spikes per neuron and step",
-            scale: Scale::Linear,
-            percent: false,
-        };
-        body.push_str(&figure(
-            &chart.bars(&names, &series),
-            "Mean firing rates on the test images.",
-        ));
-    }
-    section(html, "Energy and firing rates", &body);
 }
 
 /// Training curves.

@@ -5,7 +5,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use snn_core::encode::Encoder;
-use snn_core::energy::{self, Energy};
+use snn_core::energy::{self, Energy, LayerEnergy};
 use snn_core::evaluate::{EvaluateOptions, evaluate as run};
 use snn_core::progress::Watch;
 use snn_core::{SpikingNetwork, Topology};
@@ -14,6 +14,9 @@ use super::{Context, convert, finite, synth, train};
 use crate::data::Data;
 use crate::experiment::VariantConfig;
 use crate::store::Finished;
+
+/// Number of ways in which energy is counted: part of what the stage computes.
+const ENERGY_CONVENTIONS: u32 = 3;
 
 /// Accuracy after one window.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,8 +100,11 @@ pub fn evaluate(
         ("data", ctx.data.sha256.clone()),
     ];
     let quoted = variant.evaluate.timesteps;
-    let config =
-        json!({"evaluate": variant.evaluate, "encrypted_timesteps": variant.encrypt.timesteps});
+    let config = json!({
+        "evaluate": variant.evaluate,
+        "encrypted_timesteps": variant.encrypt.timesteps,
+        "energy_conventions": ENERGY_CONVENTIONS,
+    });
     ctx.stage(Some(name), "evaluate", &config, &upstream, |_, watch| {
         let test = Data::images(&ctx.data.set.test, variant.evaluate.images)?;
         let ann = train::load(ctx, of.trained)?;
@@ -182,15 +188,30 @@ fn energy_figures(topology: &Topology, energy: &Energy) -> Value {
     let layers = |values: &[(usize, f64)], key: &str| -> Value {
         values.iter().map(|&(layer, value)| json!({"layer": layer, "name": topology.layer_name(layer), key: finite(value)})).collect()
     };
+    let by_layer = |layer: &LayerEnergy| {
+        json!({
+            "layer": layer.layer,
+            "name": topology.layer_name(layer.layer),
+            "accumulates": finite(layer.accumulates),
+            "ann_picojoule": finite(layer.ann_picojoule),
+            "ann_picojoule_memory": finite(layer.ann_picojoule_memory),
+            "snn_picojoule_events": finite(layer.snn_picojoule_events),
+            "snn_picojoule_rate": finite(layer.snn_picojoule_rate),
+            "snn_picojoule_memory": finite(layer.snn_picojoule_memory),
+        })
+    };
     json!({
         "ann_picojoule": finite(energy.ann_picojoule),
+        "ann_picojoule_memory": finite(energy.ann_picojoule_memory),
         "snn_picojoule_events": finite(energy.snn_picojoule_events),
         "snn_picojoule_rate": finite(energy.snn_picojoule_rate),
+        "snn_picojoule_memory": finite(energy.snn_picojoule_memory),
         "ratio_events": finite(energy.ratio_events),
         "ratio_rate": finite(energy.ratio_rate),
+        "ratio_memory": finite(energy.ratio_memory),
+        "layers": energy.layers.iter().map(by_layer).collect::<Value>(),
         "mean_rate_by_layer": layers(&energy.mean_rate_by_layer, "rate"),
         "spikes_by_layer": layers(&energy.spikes_by_layer, "spikes"),
-        "events_by_layer": layers(&energy.events_by_layer, "events"),
     })
 }
 

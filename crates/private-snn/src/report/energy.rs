@@ -1,0 +1,144 @@
+//! The page's section on energy and firing rates.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+use super::html::{Cell, escape, figure, table};
+use super::rows::{Unit, show};
+use super::sections::{layer_name, list, section, text, variants};
+use super::svg::{Chart, Scale};
+
+const NETWORKS: [(&str, &str); 4] = [
+    ("converted", "converted without data"),
+    ("converted_with_real_data", "converted with real data"),
+    ("encrypted", "encrypted"),
+    ("fine_tuned", "trained on with real data"),
+];
+
+const CONVENTIONS: &str = "<p>Estimates at 45 nm: 4.6 pJ per multiply-accumulate, 0.9 pJ per accumulate. By events: every \
+    spike times its fan-out, over all T steps. By rate: multiply-accumulates times the mean firing rate per step, without a \
+    factor T. With memory: by events, and 5 pJ for every 32-bit word that either network moves: a weight and an activation \
+    per multiply-accumulate and a result per output in the source network; a weight and a membrane, read and written, per \
+    accumulate, a membrane, read and written, per neuron and step, and an address, written and read, per spike in the \
+    spiking one. With direct coding the first layer's multiply-accumulates are counted once per image.</p>";
+
+/// Energy and firing rates.
+pub fn energy(html: &mut String, report: &Value) {
+    let mut body = CONVENTIONS.to_string();
+    for (name, variant) in variants(report) {
+        let _ = write!(body, "<h3>{}</h3>", escape(name));
+        body.push_str(&networks(variant));
+        body.push_str(&layers(&variant["encrypted"]["energy"]));
+        body.push_str(&rates(name, variant));
+    }
+    section(html, "Energy and firing rates", &body);
+}
+
+fn micro(energy: &Value, key: &str) -> Cell {
+    let picojoule = energy[key].as_f64();
+    Cell::Figure(picojoule.map_or("–".into(), |pj| format!("{:.2}", pj * 1e-6)))
+}
+
+/// Each network's energy and gain, counted in each way.
+fn networks(variant: &Value) -> String {
+    let gain = |energy: &Value, key: &str| Cell::Figure(show(energy[key].as_f64(), Unit::Times));
+    let head = [
+        "Network",
+        "T",
+        "Source (µJ)",
+        "By events (µJ)",
+        "Gain",
+        "By rate (µJ)",
+        "Gain",
+        "Source, with memory (µJ)",
+        "With memory (µJ)",
+        "Gain",
+    ]
+    .map(String::from);
+    let lines: Vec<(String, Vec<Cell>)> = NETWORKS
+        .into_iter()
+        .map(|(key, label)| {
+            let energy = &variant[key]["energy"];
+            let cells = vec![
+                Cell::Figure(text(&variant[key]["timesteps"])),
+                micro(energy, "ann_picojoule"),
+                micro(energy, "snn_picojoule_events"),
+                gain(energy, "ratio_events"),
+                micro(energy, "snn_picojoule_rate"),
+                gain(energy, "ratio_rate"),
+                micro(energy, "ann_picojoule_memory"),
+                micro(energy, "snn_picojoule_memory"),
+                gain(energy, "ratio_memory"),
+            ];
+            (label.to_string(), cells)
+        })
+        .collect();
+    table("energy", "Energy per image", &head, &lines)
+}
+
+/// The encrypted network's energy by layer.
+fn layers(energy: &Value) -> String {
+    let head = [
+        "Layer",
+        "Accumulates",
+        "Source (µJ)",
+        "By events (µJ)",
+        "By rate (µJ)",
+        "Source, with memory (µJ)",
+        "With memory (µJ)",
+    ]
+    .map(String::from);
+    let lines: Vec<(String, Vec<Cell>)> = list(energy, "layers")
+        .iter()
+        .map(|layer| {
+            let accumulates = layer["accumulates"].as_f64();
+            let mut cells = vec![Cell::Figure(
+                accumulates.map_or("–".into(), |count| format!("{count:.0}")),
+            )];
+            cells.extend(
+                [
+                    "ann_picojoule",
+                    "snn_picojoule_events",
+                    "snn_picojoule_rate",
+                    "ann_picojoule_memory",
+                    "snn_picojoule_memory",
+                ]
+                .map(|key| micro(layer, key)),
+            );
+            (layer_name(layer), cells)
+        })
+        .collect();
+    table(
+        "energy",
+        "Energy per image and weighted layer, encrypted network",
+        &head,
+        &lines,
+    )
+}
+
+fn rates(name: &str, variant: &Value) -> String {
+    let rates = |key: &str| list(&variant[key]["energy"], "mean_rate_by_layer");
+    let names: Vec<String> = rates("encrypted").iter().map(layer_name).collect();
+    let series: Vec<(String, Vec<f64>)> = [NETWORKS[0], NETWORKS[2]]
+        .into_iter()
+        .map(|(key, label)| {
+            let values = rates(key)
+                .iter()
+                .map(|entry| entry["rate"].as_f64().unwrap_or(f64::NAN))
+                .collect();
+            (label.to_string(), values)
+        })
+        .collect();
+    let chart = Chart {
+        description: &format!("{name}: mean firing rate of each layer's neurons"),
+        x: "layer",
+        y: "spikes per neuron and step",
+        scale: Scale::Linear,
+        percent: false,
+    };
+    figure(
+        &chart.bars(&names, &series),
+        "Mean firing rates on the test images.",
+    )
+}
