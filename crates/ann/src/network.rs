@@ -55,6 +55,18 @@ pub struct Trace {
     pub batch_statistics: BTreeMap<usize, BatchStatistics>,
 }
 
+impl Trace {
+    /// Of a pass that has got as far as `x`.
+    fn of(x: &Tensor) -> Self {
+        Self {
+            logits: x.clone(),
+            activations: BTreeMap::new(),
+            batch_norm_inputs: BTreeMap::new(),
+            batch_statistics: BTreeMap::new(),
+        }
+    }
+}
+
 impl Ann {
     /// Takes tensors that fit the topology (checked by [`Parameters::new`]).
     pub fn new(topology: Topology, parameters: Parameters) -> Self {
@@ -154,72 +166,87 @@ impl Ann {
             }
         }
         let mut x = images.clone();
-        let mut trace = Trace {
-            logits: images.clone(),
-            activations: BTreeMap::new(),
-            batch_norm_inputs: BTreeMap::new(),
-            batch_statistics: BTreeMap::new(),
-        };
-        for (index, layer) in self.topology.layers().iter().enumerate() {
-            let weight = || self.parameters.weight(index);
-            let bias = self.parameters.bias(index);
-            x = match *layer {
-                Layer::Conv2d {
-                    stride, padding, ..
-                } => ops::conv2d::conv2d_with(&x, weight()?, bias, stride, padding, Sums::Fastest)?,
-                Layer::Linear { .. } => ops::linear::linear(&x, weight()?, bias)?,
-                Layer::BatchNorm { epsilon, .. } => {
-                    if keep {
-                        trace.batch_norm_inputs.insert(index, x.clone());
-                    }
-                    self.batch_norm(index, &x, epsilon, mode, &mut trace)?
-                }
-                Layer::Activation { function } => {
-                    let y = match function {
-                        ActivationFunction::Relu => ops::relu::relu(&x)?,
-                        ActivationFunction::Silu => x.silu()?,
-                        ActivationFunction::Qcfs { levels } => {
-                            let threshold = self.parameters.threshold(index)?;
-                            ops::qcfs::qcfs(&x, threshold, levels)?
-                        }
-                        other => {
-                            return Err(Error::argument(
-                                "activation",
-                                format!("layer {index}: {other:?} is not implemented"),
-                            ));
-                        }
-                    };
-                    if keep {
-                        trace.activations.insert(index, y.clone());
-                    }
-                    y
-                }
-                Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&x, kernel)?,
-                Layer::MaxPool2d { kernel } => x.max_pool2d(kernel)?,
-                Layer::Flatten => x.flatten_from(1)?,
-                Layer::Dropout { probability } => match mode {
-                    Mode::Inference => x,
-                    Mode::Training { seed, ids } => {
-                        let mask = dropout::mask(
-                            ids,
-                            &x.dims()[1..],
-                            probability,
-                            seed.index(index as u64),
-                            x.device(),
-                        )?;
-                        ops::mask::mask(&x, &mask)?
-                    }
-                },
-                _ => {
-                    return Err(Error::argument(
-                        "layer",
-                        format!("layer {index} ({}) is not implemented", layer.kind()),
-                    ));
-                }
-            };
+        let mut trace = Trace::of(images);
+        for index in 0..self.topology.layers().len() {
+            x = self.step(index, x, mode, keep, &mut trace)?;
         }
         trace.logits = x;
         Ok(trace)
+    }
+
+    /// Layer `index` alone, in inference: what it makes of its input `[N, ...]`.
+    ///
+    /// # Errors
+    /// An input that the layer does not take.
+    pub fn layer(&self, index: usize, x: &Tensor) -> Result<Tensor> {
+        let mut trace = Trace::of(x);
+        self.step(index, x.clone(), Mode::Inference, false, &mut trace)
+    }
+
+    fn step(
+        &self,
+        index: usize,
+        x: Tensor,
+        mode: Mode,
+        keep: bool,
+        trace: &mut Trace,
+    ) -> Result<Tensor> {
+        let weight = || self.parameters.weight(index);
+        let bias = self.parameters.bias(index);
+        Ok(match self.topology.layers()[index] {
+            Layer::Conv2d {
+                stride, padding, ..
+            } => ops::conv2d::conv2d_with(&x, weight()?, bias, stride, padding, Sums::Fastest)?,
+            Layer::Linear { .. } => ops::linear::linear(&x, weight()?, bias)?,
+            Layer::BatchNorm { epsilon, .. } => {
+                if keep {
+                    trace.batch_norm_inputs.insert(index, x.clone());
+                }
+                self.batch_norm(index, &x, epsilon, mode, trace)?
+            }
+            Layer::Activation { function } => {
+                let y = match function {
+                    ActivationFunction::Relu => ops::relu::relu(&x)?,
+                    ActivationFunction::Silu => x.silu()?,
+                    ActivationFunction::Qcfs { levels } => {
+                        let threshold = self.parameters.threshold(index)?;
+                        ops::qcfs::qcfs(&x, threshold, levels)?
+                    }
+                    other => {
+                        return Err(Error::argument(
+                            "activation",
+                            format!("layer {index}: {other:?} is not implemented"),
+                        ));
+                    }
+                };
+                if keep {
+                    trace.activations.insert(index, y.clone());
+                }
+                y
+            }
+            Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&x, kernel)?,
+            Layer::MaxPool2d { kernel } => x.max_pool2d(kernel)?,
+            Layer::Flatten => x.flatten_from(1)?,
+            Layer::Dropout { probability } => match mode {
+                Mode::Inference => x,
+                Mode::Training { seed, ids } => {
+                    let mask = dropout::mask(
+                        ids,
+                        &x.dims()[1..],
+                        probability,
+                        seed.index(index as u64),
+                        x.device(),
+                    )?;
+                    ops::mask::mask(&x, &mask)?
+                }
+            },
+            ref layer => {
+                return Err(Error::argument(
+                    "layer",
+                    format!("layer {index} ({}) is not implemented", layer.kind()),
+                ));
+            }
+        })
     }
 
     fn batch_norm(

@@ -30,6 +30,15 @@ pub enum ThresholdRule {
         /// Number of standard deviations above the mean; about 3.
         deviations: f64,
     },
+    /// Local threshold balancing: per channel, from zero, by steps of `2 rate` times the mean of what the threshold clips on
+    /// a batch of calibration images.
+    LocalBalance {
+        /// Length of a step; that of the authors' code is 1.
+        #[serde(default = "one")]
+        rate: f64,
+        /// Passes over the calibration images; each takes a step per batch.
+        passes: usize,
+    },
     /// Those that the source network was trained with ([`snn_core::ActivationFunction::Qcfs`]), without any image.
     // braces: serde would accept unknown keys beside the tag of a unit variant
     Trained {},
@@ -39,7 +48,7 @@ impl ThresholdRule {
     /// Whether it looks at calibration images.
     pub fn needs_images(&self) -> bool {
         match self {
-            Self::MaxCurrent { .. } | Self::Percentile { .. } => true,
+            Self::MaxCurrent { .. } | Self::Percentile { .. } | Self::LocalBalance { .. } => true,
             Self::BatchNorm { .. } | Self::Trained {} => false,
         }
     }
@@ -133,6 +142,15 @@ impl ConvertConfig {
                     "thresholds.deviations",
                     format!("must be positive, got {deviations}"),
                 ));
+            }
+            ThresholdRule::LocalBalance { rate, .. } if !(rate.is_finite() && rate > 0.0) => {
+                return Err(Error::argument(
+                    "thresholds.rate",
+                    format!("must be positive, got {rate}"),
+                ));
+            }
+            ThresholdRule::LocalBalance { passes: 0, .. } => {
+                return Err(Error::argument("thresholds.passes", "must be at least 1"));
             }
             _ => {}
         }

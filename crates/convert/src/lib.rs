@@ -85,6 +85,12 @@ pub fn convert(
             )?;
             draft.set_all(found)?;
         }
+        ThresholdRule::LocalBalance { rate, passes } => {
+            let images = required()?;
+            let found =
+                thresholds::local_balance::find(source, images, rate, passes, config, watch)?;
+            draft.set_all(found)?;
+        }
         ThresholdRule::BatchNorm { deviations } => {
             draft.set_all(thresholds::batch_norm::find(&folded, deviations)?)?;
         }

@@ -4,8 +4,8 @@ mod common;
 
 use ann::Mode;
 use common::{
-    RELU, config, conv, convert, images, linear, percentile, random, refusal, staircase, values,
-    vgg,
+    RELU, config, conv, convert, images, linear, local_balance, percentile, random, refusal,
+    staircase, values, vgg,
 };
 use convert::{ConvertConfig, Granularity, ThresholdRule, fold_batch_norm};
 use snn_core::encode::Encoder;
@@ -255,6 +255,7 @@ fn predictions_agree_with_the_source_at_a_long_window() {
         (percentile(100.0, Granularity::Channel), false),
         (percentile(100.0, Granularity::Layer), false),
         (MAX_CURRENT, false),
+        (local_balance(1.0, 500), false),
         (ThresholdRule::BatchNorm { deviations: 4.0 }, true),
         (ThresholdRule::Trained {}, false),
     ];

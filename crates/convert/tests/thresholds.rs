@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use ann::{Ann, Mode};
 use candle_core::{DType, Device, Tensor};
 use common::{
-    RELU, config, conv, convert, images, linear, percentile, random, refusal, values, vgg,
+    RELU, config, conv, convert, images, linear, local_balance, percentile, random, refusal,
+    values, vgg,
 };
 use convert::{CHANNEL_FLOOR, ConvertConfig, Granularity, ThresholdRule, fold_batch_norm};
 use snn_core::encode::{self, Encoder};
@@ -404,6 +405,36 @@ fn bad_calibration_is_an_error() {
     }
 }
 
+/// A threshold that grows by what it clips stays below the channel's largest activation and comes up to it.
+#[test]
+fn local_balance_grows_to_the_largest_activation() {
+    let (ann, images) = (vgg(true, false, 5), images(10, 6));
+    let after = |passes: usize| -> Vec<Vec<f32>> {
+        let config = config(local_balance(1.0, passes), Encoder::Direct);
+        let network = convert(&ann, Some(&images), &config).network;
+        let thresholds = network.thresholds().values();
+        thresholds.map(values).collect()
+    };
+    let largest: Vec<f32> = {
+        let trace = ann.trace(&images, Mode::Inference).expect("runs");
+        let first = trace.activations.values().next().expect("an activation");
+        let by_channel = first.transpose(0, 1).and_then(|x| x.flatten_from(1));
+        values(&by_channel.and_then(|x| x.max(1)).expect("maxima"))
+    };
+    let mut before = vec![0.0; largest.len()];
+    for passes in [1, 5, 50, 2000] {
+        let first = after(passes).remove(0);
+        for ((now, before), largest) in first.iter().zip(&before).zip(&largest) {
+            assert!(now >= before && *now <= largest * 1.000_001);
+        }
+        before = first;
+    }
+    for (now, largest) in before.iter().zip(&largest) {
+        assert!(*now > 0.8 * largest, "{now} of {largest}");
+    }
+    assert_eq!(after(5), after(5));
+}
+
 #[test]
 fn fields_outside_their_domain_are_named() {
     let ann = vgg(false, false, 1);
@@ -419,6 +450,9 @@ fn fields_outside_their_domain_are_named() {
         ("percentile", percentile(100.5, Granularity::Layer)),
         ("percentile", percentile(f64::NAN, Granularity::Layer)),
         ("deviations", ThresholdRule::BatchNorm { deviations: -1.0 }),
+        ("rate", local_balance(0.0, 3)),
+        ("rate", local_balance(f64::NAN, 3)),
+        ("passes", local_balance(1.0, 0)),
     ];
     for (field, thresholds) in rules {
         with(

@@ -1,6 +1,7 @@
 //! Where thresholds come from; one file per rule.
 
 pub(crate) mod batch_norm;
+pub(crate) mod local_balance;
 pub(crate) mod max_current;
 pub(crate) mod percentile;
 pub(crate) mod trained;

@@ -119,6 +119,10 @@ pub fn percentile(percentile: f64, granularity: Granularity) -> ThresholdRule {
     }
 }
 
+pub fn local_balance(rate: f64, passes: usize) -> ThresholdRule {
+    ThresholdRule::LocalBalance { rate, passes }
+}
+
 pub fn convert(ann: &Ann, images: Option<&Tensor>, config: &ConvertConfig) -> Conversion {
     convert::convert(ann, images, config, Seed::new(7), &mut silent).expect("converts")
 }

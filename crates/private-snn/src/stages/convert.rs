@@ -168,6 +168,9 @@ fn describe(config: &ConvertConfig, images: &str) -> String {
             };
             format!("{percentile} percentile of the activations on {images}, per {unit}")
         }
+        ThresholdRule::LocalBalance { rate, passes } => {
+            format!("local balance on {images}, {passes} passes at rate {rate}, per channel")
+        }
         ThresholdRule::BatchNorm { deviations } => {
             format!("batch-norm statistics, beta + {deviations} |gamma| per channel, no image")
         }

@@ -1,0 +1,131 @@
+//! Local threshold balancing: thresholds that grow by what they clip.
+//!
+//! Every channel's threshold starts at zero. Batch by batch, from the first layer on and with the activations of earlier
+//! layers already clipped at their thresholds, it takes a step down the gradient of its mean square clipping error:
+//!
+//! ```text
+//! theta_c += 2 rate mean over n, h, w of max(0, x_c - theta_c)
+//! ```
+//!
+//! The number of steps bounds how far rare large values draw it up.
+//!
+//! Bu, Li, Yu: Inference-scale complexity in ANN-SNN conversion for high-performance and low-power applications, CVPR 2025.
+
+use std::collections::BTreeMap;
+
+use ann::Ann;
+use candle_core::{Device, Tensor};
+use snn_core::Layer;
+use snn_core::progress::{self, Watch};
+
+use crate::config::ConvertConfig;
+use crate::draft::Unit;
+use crate::thresholds::floored;
+use crate::{Error, Result};
+
+/// A threshold per population (index of the activation layer), in the network's activation units. A batch is spread evenly
+/// over the images, since these may be in the order of their classes.
+pub(crate) fn find(
+    source: &Ann,
+    images: &Tensor,
+    rate: f64,
+    passes: usize,
+    config: &ConvertConfig,
+    watch: &mut Watch,
+) -> Result<BTreeMap<usize, Unit>> {
+    let topology = source.topology();
+    let shapes = topology.shapes();
+    let device = source.parameters().device();
+    let mut thresholds: BTreeMap<usize, Vec<f64>> = topology
+        .activations()
+        .into_iter()
+        .map(|index| (index, vec![0.0; shapes[index][0]]))
+        .collect();
+    let Some(&last) = topology.activations().last() else {
+        return Ok(BTreeMap::new());
+    };
+    let count = images.dim(0)? as u32;
+    let batches = count.div_ceil(config.batch as u32);
+    let steps = u64::from(batches) * passes as u64;
+    for step in 0..steps {
+        let first = (step % u64::from(batches)) as u32;
+        let ids: Vec<u32> = (first..count).step_by(batches as usize).collect();
+        let ids = Tensor::new(ids, images.device())?;
+        let mut x = images.index_select(&ids, 0)?.to_device(&device)?;
+        for (index, layer) in topology.layers().iter().enumerate().take(last + 1) {
+            x = source.layer(index, &x)?;
+            if let (Layer::Activation { .. }, Some(of_channels)) =
+                (layer, thresholds.get_mut(&index))
+            {
+                x = grow(&x, of_channels, rate)?.ok_or_else(|| {
+                    Error::layer(
+                        topology,
+                        index,
+                        "the source network's activations on the calibration images are not finite",
+                    )
+                })?;
+            }
+        }
+        progress::report(watch, "local balance, step", step + 1, steps, "")?;
+    }
+    thresholds
+        .into_iter()
+        .map(|(index, values)| {
+            let unit = floored(values).ok_or_else(|| {
+                Error::layer(
+                    topology,
+                    index,
+                    "is silent on the calibration images: no threshold can be set; use other images",
+                )
+            })?;
+            Ok((index, unit))
+        })
+        .collect()
+}
+
+/// Takes the thresholds one step further and gives the activations `[N, C, ...]`, clipped at them; nothing if one of these
+/// is not finite.
+fn grow(x: &Tensor, thresholds: &mut [f64], rate: f64) -> Result<Option<Tensor>> {
+    let images = x.dim(0)?;
+    let mut values: Vec<f32> = x.flatten_all()?.to_device(&Device::Cpu)?.to_vec1()?;
+    if values.iter().any(|value| !value.is_finite()) {
+        return Ok(None);
+    }
+    let channels = thresholds.len();
+    let plane = values.len() / (images * channels);
+    for (channel, threshold) in thresholds.iter_mut().enumerate() {
+        let of_image = |image: usize| (image * channels + channel) * plane;
+        let beyond = (0..images).map(|image| {
+            let of_plane = values[of_image(image)..][..plane].iter();
+            let beyond = of_plane.map(|&value| (f64::from(value) - *threshold).max(0.0));
+            beyond.sum::<f64>()
+        });
+        *threshold += 2.0 * rate * beyond.sum::<f64>() / (images * plane) as f64;
+        for image in 0..images {
+            for value in &mut values[of_image(image)..][..plane] {
+                *value = value.min(*threshold as f32);
+            }
+        }
+    }
+    Ok(Some(Tensor::from_vec(values, x.shape(), x.device())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two channels of two positions: what lies beyond 1 and 0.5 is 1 and 2 on one position each, then half of it.
+    #[test]
+    fn thresholds_grow_by_what_they_clip() {
+        let x = Tensor::new(&[[[2f32, 0.5], [0.0, 2.5]]], &Device::Cpu).unwrap();
+        let mut thresholds = [1.0, 0.5];
+        let clipped = grow(&x, &mut thresholds, 0.5).unwrap().unwrap();
+        assert_eq!(thresholds, [1.5, 1.5]);
+        let clipped: Vec<Vec<Vec<f32>>> = clipped.to_vec3().unwrap();
+        assert_eq!(clipped, [[[1.5, 0.5], [0.0, 1.5]]]);
+        grow(&x, &mut thresholds, 0.5).unwrap();
+        assert_eq!(thresholds, [1.75, 2.0]);
+        let x = Tensor::new(&[[[f32::NAN], [0.0]]], &Device::Cpu).unwrap();
+        assert!(grow(&x, &mut thresholds, 0.5).unwrap().is_none());
+    }
+}
