@@ -24,7 +24,9 @@ pub struct EncryptConfig {
     pub micro_batch: Option<usize>,
     /// Learning rate before the schedule. Default 1e-4.
     pub learning_rate: f64,
-    /// Share m of the distillation in the loss, in [0, 1]; the rest is cross-entropy with the soft targets. Default 0.7.
+    /// What the cross-entropy compares with. Default the soft targets.
+    pub targets: Targets,
+    /// Share m of the distillation in the loss, in [0, 1]; the rest is cross-entropy with the targets. Default 0.7.
     pub distillation_weight: f64,
     /// Temperature t of the distillation. Default 2.
     pub distillation_temperature: f64,
@@ -32,6 +34,17 @@ pub struct EncryptConfig {
     pub optimiser: OptimiserConfig,
     /// Learning rate over the training. Default constant.
     pub schedule: Schedule,
+}
+
+/// What the cross-entropy of the loss compares with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Targets {
+    /// The soft target that each image was made for.
+    Soft,
+    /// The class that each image was asked for, as if it were a label: what folder names make of a synthetic set in the
+    /// authors' code. At Dirichlet concentration 1 most images are not of that class; here for comparison.
+    Class,
 }
 
 impl Default for EncryptConfig {
@@ -42,6 +55,7 @@ impl Default for EncryptConfig {
             batch: 32,
             micro_batch: None,
             learning_rate: 1e-4,
+            targets: Targets::Soft,
             distillation_weight: 0.7,
             distillation_temperature: 2.0,
             optimiser: OptimiserConfig::adam(),

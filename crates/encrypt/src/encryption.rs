@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ann::loss::one_hot;
 use ann::{Optimiser, SyntheticSet, state};
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
@@ -14,7 +15,7 @@ use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, bptt, chec
 
 use crate::drift::{self, LayerDrift};
 use crate::loss::encryption_loss;
-use crate::{EncryptConfig, Error, Result, digest};
+use crate::{EncryptConfig, Error, Result, Targets, digest};
 
 /// What one epoch gave. Loss, its parts and the agreement are means over the epoch's images as they were seen: with
 /// dropout and with weights in motion. Numbers are rounded to 9 digits.
@@ -233,7 +234,7 @@ impl Encryption {
         }
         let found = digest::of([
             ("images", &set.images),
-            ("soft_targets", &set.soft_targets),
+            ("targets", &self.targets(set)?),
             ("logits", &set.logits),
         ])?;
         match &self.set_digest {
@@ -246,6 +247,14 @@ impl Encryption {
                 Ok(())
             }
         }
+    }
+
+    /// What the cross-entropy compares with, `[N, K]`.
+    fn targets(&self, set: &SyntheticSet) -> Result<Tensor> {
+        Ok(match self.config.targets {
+            Targets::Soft => set.soft_targets.clone(),
+            Targets::Class => one_hot(&set.classes, self.network.topology().classes())?,
+        })
     }
 
     fn steps(&mut self, set: &SyntheticSet, watch: &mut Watch) -> Result<EncryptLog> {
@@ -261,6 +270,7 @@ impl Encryption {
         let batches: Vec<&[u32]> = order.chunks(self.config.batch).collect();
         let unit = format!("epoch {epoch}/{}, batch", self.config.epochs);
         let (count, epochs) = (batches.len() as u64, self.config.epochs as u64);
+        let targets = self.targets(set)?;
         let mut sums = Sums::default();
         let mut learning_rate = 0.0;
         for (step, batch) in batches.iter().enumerate() {
@@ -269,7 +279,7 @@ impl Encryption {
                 step: step + 1,
                 loss,
             };
-            let (gradients, of_batch) = self.gradients(set, batch, spikes)?;
+            let (gradients, of_batch) = self.gradients(set, &targets, batch, spikes)?;
             if !of_batch.loss.is_finite() {
                 return Err(diverged(of_batch.loss));
             }
@@ -313,7 +323,13 @@ impl Encryption {
     }
 
     /// Gradients of a batch's mean loss, summed over its pieces in order, and the batch's figures.
-    fn gradients(&self, set: &SyntheticSet, rows: &[u32], seed: Seed) -> Result<(GradStore, Sums)> {
+    fn gradients(
+        &self,
+        set: &SyntheticSet,
+        targets: &Tensor,
+        rows: &[u32],
+        seed: Seed,
+    ) -> Result<(GradStore, Sums)> {
         let device = self.network.parameters().device();
         let mut gradients = GradStore::default();
         let mut sums = Sums::default();
@@ -321,7 +337,7 @@ impl Encryption {
             let index = Tensor::new(piece, set.images.device())?;
             let gather = |tensor: &Tensor| tensor.index_select(&index, 0)?.to_device(&device);
             let images = gather(&set.images)?;
-            let targets = gather(&set.soft_targets)?;
+            let targets = gather(targets)?;
             let teacher = gather(&set.logits)?;
             let ids: Vec<u64> = piece.iter().map(|&row| u64::from(row)).collect();
             let batch = Batch {

@@ -7,7 +7,7 @@ mod encryption;
 mod error;
 mod loss;
 
-pub use config::EncryptConfig;
+pub use config::{EncryptConfig, Targets};
 pub use drift::LayerDrift;
 pub use encryption::{EncryptLog, Encryption};
 pub use error::{Error, Result};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ann::{Ann, Depth, SyntheticSet, VggConfig};
 use candle_core::{Device, Tensor};
-use encrypt::{EncryptConfig, Encryption, Error, encryption_loss};
+use encrypt::{EncryptConfig, Encryption, Error, Targets, encryption_loss};
 use snn_core::encode::Encoder;
 use snn_core::network::{Batch, Mode};
 use snn_core::progress::{Flow, silent};
@@ -142,6 +142,29 @@ fn loss_by_hand() {
         &config,
     );
     assert!(wrong.is_err());
+}
+
+/// Classes as targets are soft targets that happen to be certain.
+#[test]
+fn class_targets_are_one_hot_soft_targets() {
+    let (network, set) = material(Depth::Vgg5, 8, Encoder::Direct);
+    let trained = |targets: Targets, set: &SyntheticSet| {
+        let config = EncryptConfig {
+            targets,
+            ..config()
+        };
+        let mut encryption = start(&network, &config);
+        finish(&mut encryption, set);
+        bits(encryption.network())
+    };
+    let classes = set.logits.dims()[1];
+    let certain = SyntheticSet {
+        soft_targets: ann::loss::one_hot(&set.classes, classes).expect("classes"),
+        ..set.clone()
+    };
+    let of_classes = trained(Targets::Class, &set);
+    assert_eq!(of_classes, trained(Targets::Soft, &certain));
+    assert_ne!(of_classes, trained(Targets::Soft, &set));
 }
 
 /// Without dropout and with direct coding the network is deterministic: its loss on the set must fall.

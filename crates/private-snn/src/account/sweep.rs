@@ -1,15 +1,9 @@
-//! What a sweep's record says: its table and its picture.
+//! What a sweep's record says: its table and its pictures.
 
 use super::document::Block;
-use crate::sweep::{Record, best, lines};
+use crate::sweep::{Record, best, lines, pictures};
 
-/// Name of the picture's file.
-pub fn picture(record: &Record) -> String {
-    let name = record.header.sweep["name"].as_str().unwrap_or("?");
-    format!("sweep-{name}.svg")
-}
-
-/// A heading, what was searched, the table, the best and the picture.
+/// A heading, what was searched, the table, the best and the pictures.
 pub fn blocks(record: &Record) -> Vec<Block> {
     let sweep = &record.header.sweep;
     let of = |key: &str| sweep[key].as_str().unwrap_or("?");
@@ -36,12 +30,12 @@ pub fn blocks(record: &Record) -> Vec<Block> {
     if let Some(best) = best(record) {
         blocks.push(Block::Text(format!("Most accurate: {best}.")));
     }
-    blocks.push(Block::Figure {
-        file: picture(record),
-        description: format!("Accuracy and leakage: {title}"),
+    blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {
+        file: picture.file,
+        description: format!("Accuracy and leakage: {}", picture.title),
         caption: "Accuracy on the validation images and, where the sweep attacks, the share of the pictures rebuilt by A1 \
                   from the encrypted network that the judge recognises; means over the seeds."
             .into(),
-    });
+    }));
     blocks
 }

@@ -43,6 +43,8 @@ pub struct Sweep {
 pub enum Search {
     /// Every value of every key with every value of the others.
     Grid {},
+    /// The experiment as it is, then every value of each key in turn, the other keys as the experiment has them.
+    Each {},
     /// Values drawn independently.
     Random {
         /// How often; may be raised later, the first draws stay.
@@ -193,10 +195,14 @@ impl Choice {
                 bail!("a value is in the list twice; a run gives the same figures each time")
             }
             Self::Values(_) => Ok(()),
-            Self::Range(_) if *search == (Search::Grid {}) => {
-                bail!("a range is for search.kind = \"random\"; a grid needs a list of values")
-            }
-            Self::Range(range) => range.check(),
+            Self::Range(range) => match search {
+                Search::Random { .. } => range.check(),
+                Search::Grid {} | Search::Each {} => {
+                    bail!(
+                        "a range is for search.kind = \"random\"; a grid and a search of each key need lists of values"
+                    )
+                }
+            },
         }
     }
 }
@@ -308,6 +314,11 @@ mod tests {
             (
                 GRID.replace("[2, 4]", "{ from = 1, to = 2 }"),
                 vec!["encrypt.epochs", "grid", "list"],
+            ),
+            (
+                GRID.replace("[2, 4]", "{ from = 1, to = 2 }")
+                    .replace("\"grid\"", "\"each\""),
+                vec!["encrypt.epochs", "each", "list"],
             ),
             (
                 random("{ from = 4, to = 4 }"),

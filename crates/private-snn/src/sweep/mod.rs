@@ -17,7 +17,7 @@ mod table;
 
 pub use file::{Choice, Range, Scale, Search, Sweep};
 pub use merge::merge;
-pub use picture::picture;
+pub use picture::pictures;
 pub use plan::{Planned, Run, plan};
 #[cfg(test)]
 pub(crate) use record::tests::record;

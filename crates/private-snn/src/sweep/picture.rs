@@ -1,13 +1,16 @@
 //! The accuracies of a sweep, and what A1 rebuilds in it, as a chart.
 
+use std::collections::BTreeMap;
+
 use super::record::Record;
 use super::table::{FIGURES, Figure, Row, rows};
 use crate::report::{Chart, Line, Scale};
 
 /// What is drawn.
-const DRAWN: [&str; 5] = [
+const DRAWN: [&str; 6] = [
     "source",
     "converted at T",
+    "with real data at T",
     "encrypted at T",
     "ReLU reading",
     "A1 recognised",
@@ -15,15 +18,52 @@ const DRAWN: [&str; 5] = [
 /// Ratio of the largest to the smallest value from which an axis is logarithmic.
 const WIDE: f64 = 20.0;
 
-/// The chart of a sweep as an `<svg>` element: against the values of its only key if these are numbers, else bars for
-/// each choice of settings. Means over the seeds.
-pub fn picture(record: &Record) -> String {
+/// A chart of a sweep.
+pub struct Picture {
+    /// Name of its file.
+    pub file: String,
+    /// What it shows.
+    pub title: String,
+    /// The `<svg>` element.
+    pub svg: String,
+}
+
+/// The charts of a sweep: one of all runs, or one of each key where keys are changed one at a time.
+pub fn pictures(record: &Record) -> Vec<Picture> {
+    let sweep = &record.header.sweep;
+    let of = |key: &str| sweep[key].as_str().unwrap_or_default();
+    let (name, title) = (of("name"), of("title"));
     let rows = rows(record);
+    if sweep["search"]["kind"] != "each" {
+        return vec![Picture {
+            file: format!("sweep-{name}.svg"),
+            title: title.into(),
+            svg: chart(title, &rows.iter().collect::<Vec<_>>()),
+        }];
+    }
+    let mut by_key: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
+    for row in &rows {
+        for key in row.first().assignments.keys() {
+            by_key.entry(key).or_default().push(row);
+        }
+    }
+    by_key
+        .into_iter()
+        .map(|(key, rows)| Picture {
+            file: format!("sweep-{name}-{}.svg", key.replace('.', "-")),
+            title: format!("{title}: {key}"),
+            svg: chart(&format!("{title}: {key}"), &rows),
+        })
+        .collect()
+}
+
+/// The chart of some runs: against the values of their only key if these are numbers, else bars for each choice of
+/// settings. Means over the seeds.
+fn chart(title: &str, rows: &[&Row]) -> String {
     let keys: Vec<&str> = rows.first().map_or_else(Vec::new, |row| {
         let keys = row.first().assignments.keys();
         keys.map(String::as_str).collect()
     });
-    let title = record.header.sweep["title"].as_str().unwrap_or_default();
     let numbers: Option<Vec<f64>> = match keys.as_slice() {
         [key] => rows
             .iter()
@@ -83,6 +123,10 @@ mod tests {
     /// The runs of the record do not attack.
     const MEASURED: usize = DRAWN.len() - 1;
 
+    fn picture(record: &Record) -> String {
+        pictures(record).remove(0).svg
+    }
+
     fn with(key: &str, values: &[Value]) -> Record {
         let mut record = record(values.len(), &(0..values.len()).collect::<Vec<_>>());
         for (entry, value) in record.runs.iter_mut().zip(values) {
@@ -119,5 +163,26 @@ mod tests {
             two.contains(">2 / 0.1<") && two.contains(">epochs / rate<"),
             "{two}"
         );
+    }
+
+    #[test]
+    fn keys_changed_one_at_a_time_have_a_chart_each() {
+        let mut three = with("encrypt.epochs", &[json!(2), json!(4), json!(0)]);
+        three.header.sweep = json!({"name": "mine", "title": "Why", "search": {"kind": "each"}});
+        three.runs[2].assignments = [("convert.encoder".to_string(), json!("poisson"))].into();
+        let mut base = three.runs[0].clone();
+        (base.index, base.assignments) = (3, [].into());
+        three.runs.push(base);
+        let pictures = pictures(&three);
+        let files: Vec<&str> = pictures.iter().map(|picture| &*picture.file).collect();
+        assert_eq!(
+            files,
+            [
+                "sweep-mine-convert-encoder.svg",
+                "sweep-mine-encrypt-epochs.svg"
+            ]
+        );
+        assert_eq!(pictures[1].title, "Why: encrypt.epochs");
+        assert_eq!(pictures[1].svg.matches("<polyline").count(), MEASURED);
     }
 }

@@ -12,6 +12,9 @@ use crate::experiment::{Experiment, ExperimentFile};
 /// More runs than anyone waits for: a slip in the file.
 const MOST_RUNS: usize = 100_000;
 
+/// The run that changes nothing.
+pub const AS_IT_IS: &str = "as the experiment is";
+
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Run {
@@ -39,8 +42,11 @@ impl Run {
             Value::String(text) => format!("{key}={text}"),
             value => format!("{key}={value}"),
         });
-        let assignments: Vec<String> = assignments.collect();
-        format!("{}, seed {}", assignments.join(", "), self.seed)
+        let mut parts: Vec<String> = assignments.collect();
+        if parts.is_empty() {
+            parts.push(AS_IT_IS.into());
+        }
+        format!("{}, seed {}", parts.join(", "), self.seed)
     }
 }
 
@@ -83,6 +89,7 @@ pub fn plan(sweep: &Sweep, file: &ExperimentFile) -> Result<(Experiment, Vec<Pla
 fn runs(sweep: &Sweep, present: impl Fn(&str) -> Option<Value>) -> Result<Vec<Run>> {
     let points = match sweep.search {
         Search::Grid {} => grid(&sweep.keys)?,
+        Search::Each {} => each(&sweep.keys)?,
         Search::Random { runs, seed } => {
             check_count(Some(runs))?;
             (0..runs)
@@ -111,12 +118,27 @@ fn check_count(count: Option<usize>) -> Result<()> {
     }
 }
 
+fn listed<'a>(key: &str, choice: &'a Choice) -> Result<&'a [Value]> {
+    match choice {
+        Choice::Values(values) => Ok(values),
+        Choice::Range(_) => bail!("keys: {key:?}: needs a list of values"),
+    }
+}
+
+/// Nothing assigned, then one key at a time.
+fn each(keys: &BTreeMap<String, Choice>) -> Result<Vec<BTreeMap<String, Value>>> {
+    let mut points = vec![BTreeMap::new()];
+    for (key, choice) in keys {
+        let values = listed(key, choice)?.iter();
+        points.extend(values.map(|value| BTreeMap::from([(key.clone(), value.clone())])));
+    }
+    Ok(points)
+}
+
 fn grid(keys: &BTreeMap<String, Choice>) -> Result<Vec<BTreeMap<String, Value>>> {
     let mut points = vec![BTreeMap::new()];
     for (key, choice) in keys {
-        let Choice::Values(values) = choice else {
-            bail!("keys: {key:?}: a grid needs a list of values");
-        };
+        let values = listed(key, choice)?;
         check_count(points.len().checked_mul(values.len()))?;
         let longer = points.iter().flat_map(|point| {
             values.iter().map(move |value| {
@@ -215,6 +237,16 @@ mod tests {
     fn file() -> ExperimentFile {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../data/experiments");
         ExperimentFile::read(folder.as_ref(), "smoke").unwrap()
+    }
+
+    #[test]
+    fn keys_are_changed_one_at_a_time() {
+        let keys = [("b", values(&[1, 2])), ("a", values(&[7]))];
+        let runs = runs(&sweep(Search::Each {}, &keys), |_| None).unwrap();
+        let labels: Vec<String> = runs.iter().map(Run::label).collect();
+        let settings = ["as the experiment is", "a=7", "b=1", "b=2"];
+        let expected = settings.map(|set| [5, 3].map(|seed| format!("{set}, seed {seed}")));
+        assert_eq!(labels, expected.concat());
     }
 
     #[test]

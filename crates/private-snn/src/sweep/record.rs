@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use snn_core::checkpoint::write_atomically;
 
-use super::plan::Run;
+use super::plan::{AS_IT_IS, Run};
 use crate::stages::Measures;
 
 /// Raised when the shape of the file changes.
@@ -129,7 +129,10 @@ impl Entry {
         let assignments: Vec<String> = assignments
             .map(|(key, value)| format!("{key}={}", plain(value)))
             .collect();
-        assignments.join(", ")
+        match assignments.is_empty() {
+            true => AS_IT_IS.into(),
+            false => assignments.join(", "),
+        }
     }
 
     /// The values alone.
@@ -139,11 +142,13 @@ impl Entry {
     }
 }
 
-/// A value without the quotes of a string.
+/// A value without the quotes of a string, and of a table the values alone.
 fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), String::from)
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Object(map) => map.values().map(plain).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    }
 }
 
 impl Record {

@@ -8,7 +8,7 @@ use snn_core::checkpoint::write_atomically;
 
 use super::file::Sweep;
 use super::merge::merge;
-use super::picture::picture;
+use super::picture::pictures;
 use super::plan::{Planned, plan};
 use super::record::{Entry, Header, Record};
 use super::shard::Shard;
@@ -85,11 +85,10 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
         .join(format!("{}.json", sweep.name));
     record.save(&results)?;
     println!("results: {}", results.display());
-    let drawing = folders
-        .out
-        .join("figures")
-        .join(format!("sweep-{}.svg", sweep.name));
-    write_atomically(&drawing, picture(&record).as_bytes())?;
+    let figures = folders.out.join("figures");
+    for picture in pictures(&record) {
+        write_atomically(&figures.join(picture.file), picture.svg.as_bytes())?;
+    }
     Ok(())
 }
 

@@ -16,8 +16,11 @@ pub struct Figure {
     timesteps: fn(&Measures) -> Option<usize>,
 }
 
+/// The conversion that is compared with, which is nobody's result.
+const CONTROL: &str = "with real data at T";
+
 /// The figures of the table, in order.
-pub const FIGURES: [Figure; 7] = [
+pub const FIGURES: [Figure; 8] = [
     Figure {
         name: "source",
         unit: Unit::Percent,
@@ -29,6 +32,12 @@ pub const FIGURES: [Figure; 7] = [
         unit: Unit::Percent,
         of: |measures| Some(measures.converted.quoted()?.accuracy),
         timesteps: |measures| Some(measures.converted.quoted()?.timesteps),
+    },
+    Figure {
+        name: CONTROL,
+        unit: Unit::Percent,
+        of: |measures| Some(measures.converted_with_real_data.quoted()?.accuracy),
+        timesteps: |measures| Some(measures.converted_with_real_data.quoted()?.timesteps),
     },
     Figure {
         name: "encrypted at T",
@@ -144,7 +153,7 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
 pub fn best(record: &Record) -> Option<String> {
     let rows = rows(record);
     let mut reached = FIGURES.iter().filter(|figure| {
-        let of_spikes = figure.name.ends_with(" at T");
+        let of_spikes = figure.name.ends_with(" at T") && figure.name != CONTROL;
         of_spikes && rows.iter().any(|row| row.spread(figure).is_some())
     });
     let figure = reached.next_back()?;
