@@ -275,6 +275,28 @@ fn a_run_is_the_experiment_with_its_settings() {
 }
 
 #[test]
+fn a_run_that_diverges_does_not_stop_the_others() {
+    let out = folder();
+    let text = fs::read_to_string(sweep_file(out.path())).expect("read");
+    // the penalty alone throws the weights beyond what a float holds
+    let text = text
+        .replace("encrypt.learning_rate", "encrypt.optimiser")
+        .replace(
+            "[1e-4, 1e-3, 1e-2]",
+            "[{ kind = \"sgd\", weight_decay = 1e30 }, { kind = \"adam\" }]",
+        );
+    let output = run_well(&["sweep", &write(out.path(), &text)], out.path());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("diverged"), "{said}");
+    let found = json(&record(out.path()));
+    let [first, second] = [0, 1].map(|run| &found["runs"][run]);
+    let why = first["diverged"].as_str().expect("a reason");
+    assert!(why.contains("lower learning_rate"), "{why}");
+    assert!(first["figures"].is_null() && second["figures"]["encrypted"].is_object());
+    assert!(second.get("diverged").is_none());
+}
+
+#[test]
 fn a_conversion_alone_encrypts_nothing() {
     let out = folder();
     let text = fs::read_to_string(sweep_file(out.path())).expect("read");

@@ -132,6 +132,22 @@ pub fn is_interruption(error: &anyhow::Error) -> bool {
         .any(|cause| cause.to_string() == snn_core::Error::Interrupted.to_string())
 }
 
+/// That a training or an ascent left the finite numbers, in words; none if the error is another.
+pub fn divergence(error: &anyhow::Error) -> Option<String> {
+    let diverged = error.chain().find(|cause| {
+        matches!(cause.downcast_ref(), Some(ann::Error::Diverged { .. }))
+            || matches!(
+                cause.downcast_ref(),
+                Some(::encrypt::Error::Diverged { .. })
+            )
+            || matches!(
+                cause.downcast_ref(),
+                Some(attack_eval::Error::Diverged { .. })
+            )
+    });
+    diverged.map(|cause| cause.to_string())
+}
+
 /// A number for JSON: none where it is not finite.
 pub fn finite(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)

@@ -166,7 +166,7 @@ mod tests {
     impl Record {
         fn changed(mut self) -> Self {
             for entry in &mut self.runs {
-                entry.figures.source.accuracy = 0.5;
+                entry.figures.as_mut().unwrap().source.accuracy = 0.5;
             }
             self
         }

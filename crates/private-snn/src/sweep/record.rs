@@ -58,8 +58,11 @@ pub struct Entry {
     pub seed: u64,
     /// The value of each key.
     pub assignments: BTreeMap<String, Value>,
-    /// What was measured.
-    pub figures: Measures,
+    /// What was measured; none of a run that diverged.
+    pub figures: Option<Measures>,
+    /// Why there is nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<String>,
 }
 
 impl Header {
@@ -110,16 +113,21 @@ impl Header {
 }
 
 impl Entry {
-    /// Of a run that has been measured.
+    /// Of a run that has been measured, or has diverged, with what is said of that.
     ///
     /// # Errors
     /// A figure or value that JSON cannot hold.
-    pub fn new(run: &Run, figures: &Measures) -> Result<Self> {
+    pub fn new(run: &Run, outcome: Result<Measures, String>) -> Result<Self> {
+        let (figures, diverged) = match outcome {
+            Ok(figures) => (Some(serde_json::from_value(settled(&figures)?)?), None),
+            Err(why) => (None, Some(why)),
+        };
         Ok(Self {
             index: run.index,
             seed: run.seed,
             assignments: serde_json::from_value(settled(&run.assignments)?)?,
-            figures: serde_json::from_value(settled(figures)?)?,
+            figures,
+            diverged,
         })
     }
 
@@ -275,6 +283,7 @@ pub mod tests {
             Entry {
             index,
             seed: 1,
+            diverged: None,
             assignments: BTreeMap::from([("encrypt.epochs".into(), json!(index + 1))]),
             figures: serde_json::from_value(json!({
                 "source": {"images": 30, "accuracy": 29.0 / 30.0},

@@ -20,7 +20,7 @@ use crate::experiment::{Experiment, ExperimentFile};
 use crate::program::{Folders, load_data, minutes};
 use crate::progress::Console;
 use crate::provenance::Origin;
-use crate::stages::{Context, measure};
+use crate::stages::{Context, divergence, measure};
 use crate::store::Store;
 
 /// Does what `sweep` is asked for, and says which settings are best.
@@ -146,9 +146,17 @@ fn compute(
             compute: true,
         };
         let (name, variant) = experiment.headline_variant();
-        let figures = measure(&ctx, name, variant, sweep.goal)
-            .with_context(|| format!("run {} ({})", run.index, run.label()))?;
-        record.add(Entry::new(run, &figures)?);
+        let outcome = match measure(&ctx, name, variant, sweep.goal) {
+            Ok(figures) => Ok(figures),
+            Err(error) => {
+                let why = divergence(&error);
+                let why = why
+                    .ok_or_else(|| error.context(format!("run {} ({})", run.index, run.label())))?;
+                tracing::warn!("run {} of {total} has no figures: {why}", run.index + 1);
+                Err(why)
+            }
+        };
+        record.add(Entry::new(run, outcome)?);
         record.save(path)?;
     }
     // also the record of a shard without runs, which belongs to the whole

@@ -83,16 +83,21 @@ impl<'a> Row<'a> {
         self.entries[0]
     }
 
-    /// Mean and sample deviation over the seeds.
+    /// Mean and sample deviation over the seeds; none if a run of them has diverged.
     pub fn spread(&self, figure: &Figure) -> Option<(f64, Option<f64>)> {
-        let values = self.entries.iter().map(|entry| (figure.of)(&entry.figures));
+        let figures = self.entries.iter().map(|entry| entry.figures.as_ref());
+        let values = figures.map(|figures| figures.and_then(figure.of));
         spread(&values.collect::<Option<Vec<f64>>>()?)
     }
 
     fn cell(&self, figure: &Figure) -> Option<String> {
+        if self.entries.iter().any(|entry| entry.diverged.is_some()) {
+            return Some("diverged".into());
+        }
         let (mean, deviation) = self.spread(figure)?;
         let text = show_spread(mean, deviation, figure.unit);
-        Some(match (figure.timesteps)(&self.first().figures) {
+        let figures = self.first().figures.as_ref();
+        Some(match figures.and_then(figure.timesteps) {
             Some(timesteps) => format!("{text} at {timesteps}"),
             None => text,
         })
@@ -205,6 +210,20 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_diverged_says_so_and_is_not_the_best() {
+        let mut two = record(2, &[0, 1]);
+        two.runs[1].figures = None;
+        two.runs[1].diverged = Some("the loss is NaN".into());
+        let text = table(&two);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[2].contains("diverged"), "{text}");
+        assert_eq!(
+            best(&two).unwrap(),
+            "encrypt.epochs=1 (encrypted 66.7 % at 4)"
+        );
+    }
+
+    #[test]
     fn the_best_is_that_of_the_network_reached_and_the_first_of_equals() {
         let mut three = record(3, &[0, 1, 2]);
         assert_eq!(
@@ -212,7 +231,7 @@ mod tests {
             "encrypt.epochs=3 (encrypted 73.3 % at 4)"
         );
         for entry in &mut three.runs {
-            entry.figures.encrypted = None;
+            entry.figures.as_mut().unwrap().encrypted = None;
         }
         assert_eq!(
             best(&three).unwrap(),
