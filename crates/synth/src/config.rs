@@ -28,6 +28,34 @@ pub struct SynthConfig {
     pub batch_norm_statistics: f64,
     /// Images optimised at once. Without `batch_norm_statistics` it changes speed and memory, not the images.
     pub batch: usize,
+    /// Makes the images by a generator that learns as it goes ([`crate::Generator`]) instead of pixel by pixel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub generator: Option<GeneratorConfig>,
+}
+
+/// A generator. `iterations` and `learning_rate` of the synthesis are then those of the latent vectors of a batch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GeneratorConfig {
+    /// Numbers in the latent vector of an image.
+    pub latent: usize,
+    /// Channels of its last hidden layer; the layers before have twice as many.
+    pub channels: usize,
+    /// Adam's step size for its weights.
+    pub learning_rate: f64,
+    /// Iterations more for the first batch, before which it has learned nothing.
+    pub warm_up: usize,
+}
+
+impl Default for GeneratorConfig {
+    fn default() -> Self {
+        Self {
+            latent: 128,
+            channels: 32,
+            learning_rate: 5e-3,
+            warm_up: 200,
+        }
+    }
 }
 
 impl Default for SynthConfig {
@@ -42,6 +70,7 @@ impl Default for SynthConfig {
             jitter: 0,
             batch_norm_statistics: 0.0,
             batch: 100,
+            generator: None,
         }
     }
 }
@@ -83,6 +112,9 @@ impl SynthConfig {
                 ));
             }
         }
+        if let Some(generator) = &self.generator {
+            generator.check(self)?;
+        }
         if self.dirichlet.is_empty() {
             return Err(Error::argument("dirichlet", "needs at least one factor"));
         }
@@ -95,6 +127,37 @@ impl SynthConfig {
                 "dirichlet",
                 format!("factors must be positive, got {bad}"),
             ));
+        }
+        Ok(())
+    }
+}
+
+impl GeneratorConfig {
+    fn check(&self, synthesis: &SynthConfig) -> Result<()> {
+        for (name, value) in [
+            ("generator.latent", self.latent),
+            ("generator.channels", self.channels),
+        ] {
+            if value == 0 {
+                return Err(Error::argument(name, "must be at least 1, got 0"));
+            }
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return Err(Error::argument(
+                "generator.learning_rate",
+                format!("must be positive, got {}", self.learning_rate),
+            ));
+        }
+        for (name, is_set) in [
+            ("total_variation", synthesis.total_variation > 0.0),
+            ("jitter", synthesis.jitter > 0),
+        ] {
+            if is_set {
+                return Err(Error::argument(
+                    name,
+                    "is for images that are made pixel by pixel; set it to 0 with a generator",
+                ));
+            }
         }
         Ok(())
     }

@@ -4,17 +4,28 @@ use ann::{Ann, Trace};
 use candle_core::Tensor;
 use snn_core::Layer;
 
-use crate::{Error, Result};
+use crate::{Error, Result, SynthConfig};
 
 /// Keeps the square root's gradient finite where a batch meets the running statistics exactly.
 const ROOT_FLOOR: f64 = 1e-12;
 
 /// Whether the network has a batch norm to compare with.
-pub(crate) fn has_batch_norm(ann: &Ann) -> bool {
+fn has_batch_norm(ann: &Ann) -> bool {
     ann.topology()
         .layers()
         .iter()
         .any(|layer| matches!(layer, Layer::BatchNorm { .. }))
+}
+
+/// Refuses to compare statistics that the network does not have.
+pub(crate) fn check(ann: &Ann, config: &SynthConfig) -> Result<()> {
+    if config.batch_norm_statistics > 0.0 && !has_batch_norm(ann) {
+        return Err(Error::argument(
+            "batch_norm_statistics",
+            "the network has no batch norm; set it to 0",
+        ));
+    }
+    Ok(())
 }
 
 /// `sum over batch-norm layers of ||mean - running mean|| + ||variance - running variance||`, means and (biased)

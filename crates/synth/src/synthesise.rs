@@ -3,16 +3,16 @@
 use std::ops::Range;
 
 use ann::{Ann, Mode, SyntheticSet};
-use candle_core::{D, Device, Tensor, Var};
-use candle_nn::ops::log_softmax;
+use candle_core::{Device, Tensor, Var};
 use rayon::prelude::*;
 use snn_core::progress::{Watch, report};
 use snn_core::rng::{Seed, unit};
 
-use crate::dirichlet::{CONCENTRATION_FLOOR, dirichlet};
+use crate::loss::losses;
 use crate::pixels::{AdamStep, roll, total_variation};
 use crate::similarity::class_similarity;
 use crate::statistics;
+use crate::targets::{asked_for, targets};
 use crate::{Error, Result, SynthConfig};
 
 /// Makes the images `range` of the set that `config` and `seed` describe, from the network alone.
@@ -50,12 +50,13 @@ pub fn synthesise(
             ),
         ));
     }
-    if config.batch_norm_statistics > 0.0 && !statistics::has_batch_norm(ann) {
+    if config.generator.is_some() {
         return Err(Error::argument(
-            "batch_norm_statistics",
-            "the network has no batch norm; set it to 0",
+            "generator",
+            "makes its images one batch after the other: use Generator::next_batch",
         ));
     }
+    statistics::check(ann, config)?;
     let ann = constants(ann)?;
     let similarity = class_similarity(&ann)?;
     let batches = range.len().div_ceil(config.batch);
@@ -81,7 +82,7 @@ pub fn synthesise(
 }
 
 /// The network as it takes part in the graph, which goes through the images alone: weights get no gradient.
-fn constants(ann: &Ann) -> Result<Ann> {
+pub(crate) fn constants(ann: &Ann) -> Result<Ann> {
     Ok(ann.frozen()?)
 }
 
@@ -144,16 +145,7 @@ impl Batch {
         let classes = ann.topology().classes();
         let seed = seed.derive("synth");
         let seeds: Vec<Seed> = range.clone().map(|i| seed.index(i as u64)).collect();
-        let mut targets = Vec::with_capacity(range.len() * classes);
-        for (i, seed) in range.clone().zip(&seeds) {
-            let beta = config.dirichlet[i / classes % config.dirichlet.len()];
-            let concentrations: Vec<f64> = similarity[i % classes]
-                .iter()
-                .map(|s| beta * s + CONCENTRATION_FLOOR)
-                .collect();
-            let target = dirichlet(&concentrations, &mut seed.derive("target").stream())?;
-            targets.extend(target.into_iter().map(|y| y as f32));
-        }
+        let targets = targets(similarity, config, range.clone(), &seeds)?;
         let mut pixels = vec![0.0; range.len() * size];
         pixels
             .par_chunks_mut(size)
@@ -166,7 +158,7 @@ impl Batch {
                 }
             });
         Ok(Self {
-            targets: Tensor::from_vec(targets, (range.len(), classes), &Device::Cpu)?,
+            targets,
             shifted: vec![0.0; pixels.len()],
             range,
             shape,
@@ -264,22 +256,7 @@ impl Batch {
     /// Loss of each image, total variation aside, and the gradient of their sum with respect to what the network saw.
     fn network_loss(&self, ann: &Ann, config: &SynthConfig) -> Result<(Vec<f32>, Vec<f32>)> {
         let images = Var::from_tensor(&self.tensor(&self.shifted, ann)?)?;
-        let trace = match config.batch_norm_statistics {
-            0.0 => None,
-            _ => Some(ann.trace(images.as_tensor(), Mode::Inference)?),
-        };
-        let logits = match &trace {
-            Some(trace) => trace.logits.clone(),
-            None => ann.forward(images.as_tensor(), Mode::Inference)?,
-        };
-        let targets = self.targets.to_device(logits.device())?;
-        let log_p = log_softmax(&(logits / config.temperature)?, D::Minus1)?;
-        let mut losses = log_p.mul(&targets)?.sum(D::Minus1)?.neg()?;
-        if let Some(trace) = trace {
-            // each image carries the whole distance: its weight against the cross-entropy is free of the batch size
-            let distance = (statistics::distance(ann, &trace)? * config.batch_norm_statistics)?;
-            losses = losses.broadcast_add(&distance)?;
-        }
+        let losses = losses(ann, images.as_tensor(), &self.targets, config)?;
         let gradients = losses.sum_all()?.backward()?;
         let gradient = gradients
             .get(images.as_tensor())
@@ -296,16 +273,11 @@ impl Batch {
     fn finish(self, ann: &Ann, seed: Seed) -> Result<SyntheticSet> {
         let images = self.tensor(&self.pixels, ann)?;
         let logits = ann.forward(&images, Mode::Inference)?;
-        let classes: Vec<u32> = self
-            .range
-            .clone()
-            .map(|i| (i % self.classes) as u32)
-            .collect();
         Ok(SyntheticSet {
             images: images.to_device(&Device::Cpu)?,
             soft_targets: self.targets,
             logits: logits.to_device(&Device::Cpu)?,
-            classes: Tensor::from_vec(classes, self.range.len(), &Device::Cpu)?,
+            classes: asked_for(self.range, self.classes)?,
             seed: seed.value(),
         })
     }

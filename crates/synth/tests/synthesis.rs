@@ -1,29 +1,17 @@
 //! The synthesis as a user calls it: whole against shards, what it reaches, what it refuses.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use ann::{Ann, Depth, Mode, SyntheticSet, VggConfig};
+use ann::{Ann, Mode, SyntheticSet};
 use candle_core::{Device, Tensor};
+use common::{assert_same, network};
 use snn_core::progress::{Flow, silent};
 use snn_core::rng::Seed;
 use snn_core::{ActivationFunction, Layer, Parameters, Topology};
 use synth::{Error, SynthConfig, agreement, class_similarity, synthesise};
-
-const CLASSES: usize = 4;
-
-fn network(batch_norm: bool) -> Ann {
-    let config = VggConfig {
-        width: 0.1,
-        hidden: 48,
-        hidden_dropout: 0.0,
-        batch_norm,
-        conv_dropout: 0.0,
-        ..VggConfig::paper(Depth::Vgg5)
-    };
-    let topology = config.topology([3, 8, 8], CLASSES).expect("a valid plan");
-    Ann::initialise(topology, Seed::new(5), &Device::Cpu).expect("a network")
-}
 
 /// One linear layer on an image of one pixel and two channels.
 fn linear(rows: &[[f32; 2]]) -> Ann {
@@ -59,23 +47,6 @@ fn config() -> SynthConfig {
 
 fn make(ann: &Ann, config: &SynthConfig, range: Range<usize>) -> SyntheticSet {
     synthesise(ann, config, Seed::new(8), range, &mut silent).expect("images")
-}
-
-fn assert_same(a: &SyntheticSet, b: &SyntheticSet, what: &str) {
-    let floats = |t: &Tensor| -> Vec<u32> {
-        let values: Vec<f32> = t.flatten_all().and_then(|t| t.to_vec1()).expect("floats");
-        values.into_iter().map(f32::to_bits).collect()
-    };
-    assert_eq!(a.images.dims(), b.images.dims(), "{what}");
-    assert_eq!(floats(&a.images), floats(&b.images), "{what}: images");
-    assert_eq!(
-        floats(&a.soft_targets),
-        floats(&b.soft_targets),
-        "{what}: targets"
-    );
-    assert_eq!(floats(&a.logits), floats(&b.logits), "{what}: logits");
-    let classes = |s: &SyntheticSet| s.classes.to_vec1::<u32>().expect("classes");
-    assert_eq!(classes(a), classes(b), "{what}: classes");
 }
 
 #[test]

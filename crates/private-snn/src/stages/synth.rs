@@ -1,15 +1,23 @@
 //! Stage 1: synthetic images from the source network alone.
 
+use std::ops::Range;
+use std::path::PathBuf;
+
+use ::synth::{Generator, SynthConfig};
 use ann::{Ann, SyntheticSet};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use snn_core::progress::{Flow, Progress, Watch};
 
 use super::{Context, train};
 use crate::experiment::VariantConfig;
-use crate::store::Finished;
+use crate::store::{Finished, OpenSlot};
 
 /// The synthetic set.
 pub const SET: &str = "synthetic.safetensors";
+
+/// What a generator has learned so far.
+const GENERATOR: &str = "generator.safetensors";
 
 /// Figures of a synthesis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,33 +39,10 @@ pub fn synth(
     let config = &variant.synth;
     ctx.stage(Some(name), "synth", config, &upstream, |slot, watch| {
         let ann: Ann = train::load(ctx, trained)?;
-        let mut shards = Vec::new();
-        for (number, start) in (0..config.count).step_by(config.batch).enumerate() {
-            let range = start..config.count.min(start + config.batch);
-            let path = slot.path(&format!("shard-{number:05}.safetensors"));
-            if path.exists() {
-                shards.push(SyntheticSet::load(&path, &ctx.device)?);
-                continue;
-            }
-            let shard = ::synth::synthesise(
-                &ann,
-                config,
-                ctx.seed_of("synth"),
-                range.clone(),
-                &mut |progress| {
-                    // one bar over all shards
-                    let mut whole = progress.clone();
-                    let share = progress.done as f64 / progress.total.max(1) as f64;
-                    whole.unit = "image".into();
-                    whole.done = (range.start as f64 + share * range.len() as f64) as u64;
-                    whole.total = config.count as u64;
-                    watch(&whole)
-                },
-            )?;
-            shard.save(&path)?;
-            slot.checkpointed();
-            shards.push(shard);
-        }
+        let shards = match config.generator {
+            None => by_pixels(ctx, slot, &ann, config, watch)?,
+            Some(_) => by_generator(ctx, slot, &ann, config, watch)?,
+        };
         let set = SyntheticSet::concat(&shards)?;
         set.save(&slot.path(SET))?;
         let figures = SynthFigures {
@@ -66,6 +51,83 @@ pub fn synth(
         };
         Ok((vec![SET], figures))
     })
+}
+
+/// The file of the shard that starts at image `start`.
+fn shard(slot: &OpenSlot, config: &SynthConfig, start: usize) -> PathBuf {
+    slot.path(&format!("shard-{:05}.safetensors", start / config.batch))
+}
+
+/// Tells `watch` of images `range` as part of the whole set.
+fn part_of_all<'a>(
+    config: &SynthConfig,
+    range: Range<usize>,
+    watch: &'a mut Watch,
+) -> impl FnMut(&Progress) -> Flow + 'a {
+    let total = config.count as u64;
+    move |progress| {
+        let mut whole = progress.clone();
+        let share = progress.done as f64 / progress.total.max(1) as f64;
+        whole.unit = "image".into();
+        whole.done = (range.start as f64 + share * range.len() as f64) as u64;
+        whole.total = total;
+        watch(&whole)
+    }
+}
+
+fn by_pixels(
+    ctx: &Context,
+    slot: &OpenSlot,
+    ann: &Ann,
+    config: &SynthConfig,
+    watch: &mut Watch,
+) -> Result<Vec<SyntheticSet>> {
+    let mut shards = Vec::new();
+    for start in (0..config.count).step_by(config.batch) {
+        let range = start..config.count.min(start + config.batch);
+        let path = shard(slot, config, start);
+        if path.exists() {
+            shards.push(SyntheticSet::load(&path, &ctx.device)?);
+            continue;
+        }
+        let seed = ctx.seed_of("synth");
+        let mut watch = part_of_all(config, range.clone(), watch);
+        let set = ::synth::synthesise(ann, config, seed, range, &mut watch)?;
+        set.save(&path)?;
+        slot.checkpointed();
+        shards.push(set);
+    }
+    Ok(shards)
+}
+
+/// What the generator has learned is written after its images, so that images that were written twice are the same.
+fn by_generator(
+    ctx: &Context,
+    slot: &OpenSlot,
+    ann: &Ann,
+    config: &SynthConfig,
+    watch: &mut Watch,
+) -> Result<Vec<SyntheticSet>> {
+    let (seed, path) = (ctx.seed_of("synth"), slot.path(GENERATOR));
+    let mut generator = match path.exists() {
+        true => Generator::resume(&path, ann, config, seed)?,
+        false => Generator::new(ann, config, seed)?,
+    };
+    let mut shards: Vec<SyntheticSet> = (0..generator.made())
+        .step_by(config.batch)
+        .map(|start| SyntheticSet::load(&shard(slot, config, start), &ctx.device))
+        .collect::<ann::Result<_>>()?;
+    while generator.made() < config.count {
+        let start = generator.made();
+        let range = start..config.count.min(start + config.batch);
+        let mut watch = part_of_all(config, range, watch);
+        let set = generator.next_batch(ann, &mut watch)?;
+        set.save(&shard(slot, config, start))?;
+        generator.save(&path)?;
+        slot.checkpointed();
+        shards.push(set);
+    }
+    Ok(shards)
 }
 
 /// The set of a finished synthesis.

@@ -1,0 +1,220 @@
+//! Images by a generator that learns as it goes.
+
+mod network;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ann::{Ann, Mode, Optimiser, OptimiserConfig, SyntheticSet};
+use candle_core::{Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+use snn_core::checkpoint;
+use snn_core::progress::{Watch, report};
+use snn_core::rng::Seed;
+
+use self::network::Network;
+use crate::loss::losses;
+use crate::similarity::class_similarity;
+use crate::synthesise::constants;
+use crate::targets::{asked_for, targets};
+use crate::{Error, GeneratorConfig, Result, SynthConfig, statistics};
+
+const FORMAT: &str = "generator/1";
+
+/// Makes a synthetic set batch by batch. Of each batch the latent vectors and the generator's weights follow
+///
+/// ```text
+/// loss(z, w) = mean over images of CE(softmax(f(G_w(z)) / temperature), target) + batch_norm_statistics * distance
+/// ```
+///
+/// with Adam; the vectors are then done with, the weights go on to the next batch, which therefore needs few iterations.
+/// Targets are those of [`crate::synthesise`]. A batch depends on all before it, so that a set cannot be made in parts
+/// apart; what it starts from is all in [`Generator::save`].
+///
+/// One generator for all images and vectors optimised together with it are from Fang et al., "Up to 100x faster
+/// data-free knowledge distillation", AAAI 2022; its meta-learning and its adversarial student are left out.
+#[derive(Debug)]
+pub struct Generator {
+    config: SynthConfig,
+    own: GeneratorConfig,
+    network: Network,
+    seed: Seed,
+    made: usize,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    format: String,
+    config: SynthConfig,
+    seed: u64,
+    made: usize,
+}
+
+impl Generator {
+    /// A generator that has learned nothing, for the images of `ann`.
+    ///
+    /// # Errors
+    /// Settings out of their domains or without a generator; images whose sides are no multiples of 4; batch-norm
+    /// statistics asked of a network that has none.
+    pub fn new(ann: &Ann, config: &SynthConfig, seed: Seed) -> Result<Self> {
+        config.check()?;
+        statistics::check(ann, config)?;
+        let own = config.generator.clone().ok_or_else(|| {
+            Error::argument("generator", "the settings have none; use synthesise")
+        })?;
+        let start = seed.derive("synth").derive("generator");
+        let device = ann.parameters().device();
+        Ok(Self {
+            network: Network::new(&own, ann.topology().input(), start, &device)?,
+            config: config.clone(),
+            own,
+            seed,
+            made: 0,
+        })
+    }
+
+    /// Images made so far.
+    pub fn made(&self) -> usize {
+        self.made
+    }
+
+    /// Makes the next images, `config.batch` of them or what is left; `watch` hears of every iteration.
+    ///
+    /// # Errors
+    /// No image left to make; a loss that is not finite; the watcher's wish to stop, after which the weights are no longer
+    /// those that the batch began with: go on from what was saved before.
+    pub fn next_batch(&mut self, ann: &Ann, watch: &mut Watch) -> Result<SyntheticSet> {
+        let config = &self.config;
+        let range = self.made..config.count.min(self.made + config.batch);
+        if range.is_empty() {
+            return Err(Error::argument("generator", "has made all images"));
+        }
+        let ann = constants(ann)?;
+        let similarity = class_similarity(&ann)?;
+        let seeds = self.seed.derive("synth");
+        let seeds: Vec<Seed> = range.clone().map(|i| seeds.index(i as u64)).collect();
+        let targets = targets(&similarity, config, range.clone(), &seeds)?;
+        let latent = self.latent(&seeds, &ann.parameters().device())?;
+        let mut of_latent = Optimiser::new(adam(0.9), vec![("latent".into(), latent.clone())])?;
+        let mut of_weights = Optimiser::new(adam(0.5), self.network.variables().to_vec())?;
+        let warm_up = match self.made {
+            0 => self.own.warm_up,
+            _ => 0,
+        };
+        let iterations = warm_up + config.iterations;
+        let unit = format!("images {}..{}, iteration", range.start, range.end);
+        for iteration in 0..iterations {
+            let images = self.network.forward(&latent)?;
+            let loss = losses(&ann, &images, &targets, config)?.mean_all()?;
+            let value = loss.to_scalar::<f32>()?;
+            if !value.is_finite() {
+                return Err(Error::NotFinite {
+                    image: range.start,
+                    iteration,
+                    loss: value,
+                });
+            }
+            let gradients = loss.backward()?;
+            of_latent.step(&gradients, config.learning_rate)?;
+            of_weights.step(&gradients, self.own.learning_rate)?;
+            report(
+                watch,
+                unit.as_str(),
+                iteration as u64 + 1,
+                iterations as u64,
+                format!("loss {value:.4}"),
+            )?;
+        }
+        let images = self.network.forward(&latent)?.detach();
+        let logits = ann.forward(&images, Mode::Inference)?;
+        self.made = range.end;
+        Ok(SyntheticSet {
+            images: images.to_device(&Device::Cpu)?,
+            soft_targets: targets,
+            logits: logits.to_device(&Device::Cpu)?,
+            classes: asked_for(range, similarity.len())?,
+            seed: self.seed.value(),
+        })
+    }
+
+    /// A normal vector per image, from the image's own seed.
+    fn latent(&self, seeds: &[Seed], device: &Device) -> Result<Var> {
+        let size = self.own.latent;
+        let mut values = Vec::with_capacity(seeds.len() * size);
+        for seed in seeds {
+            let mut stream = seed.derive("latent").stream();
+            values.extend((0..size).map(|_| stream.normal() as f32));
+        }
+        let latent = Tensor::from_vec(values, (seeds.len(), size), device)?;
+        Ok(Var::from_tensor(&latent)?)
+    }
+
+    /// Writes all that the next batch depends on.
+    ///
+    /// # Errors
+    /// Whatever the file system answers, with the path.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let variables = self.network.variables().iter();
+        let tensors: BTreeMap<String, Tensor> = variables
+            .map(|(name, variable)| (name.clone(), variable.as_detached_tensor()))
+            .collect();
+        let description = Description {
+            format: FORMAT.into(),
+            config: self.config.clone(),
+            seed: self.seed.value(),
+            made: self.made,
+        };
+        Ok(checkpoint::save(path, &tensors, &description)?)
+    }
+
+    /// Goes on from what [`Generator::save`] wrote.
+    ///
+    /// # Errors
+    /// Those of [`Generator::new`]; a file that cannot be read, of other settings or another seed, or whose weights do not
+    /// fit, with its name.
+    pub fn resume(path: &Path, ann: &Ann, config: &SynthConfig, seed: Seed) -> Result<Self> {
+        let mut generator = Self::new(ann, config, seed)?;
+        let device = ann.parameters().device();
+        let (tensors, description): (_, Description) = checkpoint::load(path, &device)?;
+        let fault = |message: String| checkpoint::fault(path, message);
+        if description.format != FORMAT {
+            let message = format!("holds a `{}`, not a `{FORMAT}`", description.format);
+            return Err(fault(message).into());
+        }
+        if description.config != *config || description.seed != seed.value() {
+            return Err(fault("is of other settings or of another seed".into()).into());
+        }
+        for (name, variable) in generator.network.variables() {
+            let tensor = tensors
+                .get(name)
+                .filter(|tensor| tensor.dims() == variable.dims())
+                .ok_or_else(|| fault(format!("has no `{name}` {:?}", variable.dims())))?;
+            variable.set(tensor)?;
+        }
+        generator.made = description.made;
+        Ok(generator)
+    }
+}
+
+/// Adam without weight decay.
+fn adam(first: f64) -> OptimiserConfig {
+    match OptimiserConfig::adam() {
+        OptimiserConfig::Adam {
+            beta2,
+            epsilon,
+            weight_decay,
+            decoupled,
+            amsgrad,
+            ..
+        } => OptimiserConfig::Adam {
+            beta1: first,
+            beta2,
+            epsilon,
+            weight_decay,
+            decoupled,
+            amsgrad,
+        },
+        other => other,
+    }
+}
