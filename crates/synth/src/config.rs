@@ -33,7 +33,7 @@ pub struct SynthConfig {
     pub generator: Option<GeneratorConfig>,
 }
 
-/// A generator. `iterations` and `learning_rate` of the synthesis are then those of the latent vectors of a batch.
+/// A generator, which does not heed `iterations` and `learning_rate` of the synthesis.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GeneratorConfig {
@@ -41,10 +41,14 @@ pub struct GeneratorConfig {
     pub latent: usize,
     /// Channels of its last hidden layer; the layers before have twice as many.
     pub channels: usize,
-    /// Adam's step size for its weights.
-    pub learning_rate: f64,
+    /// Adam steps per batch.
+    pub iterations: usize,
     /// Iterations more for the first batch, before which it has learned nothing.
     pub warm_up: usize,
+    /// Adam's step size for the weights.
+    pub learning_rate: f64,
+    /// Adam's step size for the latent vectors of a batch.
+    pub latent_learning_rate: f64,
 }
 
 impl Default for GeneratorConfig {
@@ -52,8 +56,10 @@ impl Default for GeneratorConfig {
         Self {
             latent: 128,
             channels: 32,
-            learning_rate: 5e-3,
+            iterations: 40,
             warm_up: 200,
+            learning_rate: 5e-3,
+            latent_learning_rate: 0.02,
         }
     }
 }
@@ -137,16 +143,22 @@ impl GeneratorConfig {
         for (name, value) in [
             ("generator.latent", self.latent),
             ("generator.channels", self.channels),
+            ("generator.iterations", self.iterations),
         ] {
             if value == 0 {
                 return Err(Error::argument(name, "must be at least 1, got 0"));
             }
         }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return Err(Error::argument(
-                "generator.learning_rate",
-                format!("must be positive, got {}", self.learning_rate),
-            ));
+        for (name, rate) in [
+            ("generator.learning_rate", self.learning_rate),
+            ("generator.latent_learning_rate", self.latent_learning_rate),
+        ] {
+            if !(rate.is_finite() && rate > 0.0) {
+                return Err(Error::argument(
+                    name,
+                    format!("must be positive, got {rate}"),
+                ));
+            }
         }
         for (name, is_set) in [
             ("total_variation", synthesis.total_variation > 0.0),

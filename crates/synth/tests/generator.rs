@@ -12,8 +12,6 @@ use testkit::assert_thread_independent;
 fn config() -> SynthConfig {
     SynthConfig {
         count: 22,
-        iterations: 8,
-        learning_rate: 0.02,
         temperature: 1.0,
         dirichlet: vec![0.1],
         batch_norm_statistics: 0.1,
@@ -21,8 +19,9 @@ fn config() -> SynthConfig {
         generator: Some(GeneratorConfig {
             latent: 16,
             channels: 8,
-            learning_rate: 5e-3,
+            iterations: 8,
             warm_up: 60,
+            ..GeneratorConfig::default()
         }),
         ..SynthConfig::default()
     }
@@ -80,9 +79,8 @@ fn it_learns_to_reach_targets() {
     let share = agreement(&all(&mut generator())).expect("a share");
     assert!(share > 0.9, "{share}");
     let mut untaught = config();
-    untaught.iterations = 1;
     if let Some(generator) = &mut untaught.generator {
-        generator.warm_up = 0;
+        (generator.iterations, generator.warm_up) = (1, 0);
     }
     let ann = network(true);
     let mut generator = Generator::new(&ann, &untaught, Seed::new(8)).expect("a generator");

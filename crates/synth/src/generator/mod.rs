@@ -102,7 +102,7 @@ impl Generator {
             0 => self.own.warm_up,
             _ => 0,
         };
-        let iterations = warm_up + config.iterations;
+        let iterations = warm_up + self.own.iterations;
         let unit = format!("images {}..{}, iteration", range.start, range.end);
         for iteration in 0..iterations {
             let images = self.network.forward(&latent)?;
@@ -116,7 +116,7 @@ impl Generator {
                 });
             }
             let gradients = loss.backward()?;
-            of_latent.step(&gradients, config.learning_rate)?;
+            of_latent.step(&gradients, self.own.latent_learning_rate)?;
             of_weights.step(&gradients, self.own.learning_rate)?;
             report(
                 watch,
