@@ -76,7 +76,10 @@ fn main() -> Outcome<()> {
     ] {
         let made = back_conversion::run(
             &victim,
-            &BackConversionConfig { ascent },
+            &BackConversionConfig {
+                ascent,
+                ..BackConversionConfig::default()
+            },
             5,
             Seed::new(4),
             &mut silent,

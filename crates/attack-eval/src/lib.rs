@@ -4,6 +4,7 @@ pub mod attacks;
 mod check;
 mod error;
 pub mod metrics;
+pub mod rate_reading;
 pub mod relu_reading;
 pub mod report;
 pub mod score;
@@ -11,6 +12,7 @@ pub mod weight_change;
 
 pub use attacks::Reconstruction;
 pub use error::{Error, Result};
+pub use rate_reading::rate_reading;
 pub use relu_reading::relu_reading;
 pub use report::{AttackOutcome, Leakage};
 pub use score::Scorer;

@@ -3,10 +3,11 @@
 use ann::Ann;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
+use snn_core::SpikingNetwork;
 
-use crate::Result;
 use crate::metrics::judge;
 use crate::weight_change::{LayerChange, weight_change_by_layer};
+use crate::{Result, rate_reading, relu_reading};
 
 /// What one attack got out of one network. See [`crate::Scorer::score`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,26 +59,31 @@ pub struct Leakage {
     pub target: String,
     /// Accuracy of its weights read as a plain ReLU network. While it stays high, nothing has been hidden.
     pub relu_reading_accuracy: f64,
+    /// Accuracy of its weights read as a network of rates, which are clipped at the thresholds. The same holds of it.
+    pub rate_reading_accuracy: f64,
     /// Distance of its weights from the source's.
     pub weight_change_by_layer: Vec<LayerChange>,
 }
 
-/// Leakage of a network whose [`crate::relu_reading()`] is `reading` and whose source, batch norm folded, is `source`, on
-/// test images `[N, C, H, W]` in [-1, 1] with `labels` `[N]` u32.
+/// Leakage of a released network whose source, batch norm folded, is `source`, on images `[N, C, H, W]` in [-1, 1] with
+/// `labels` `[N]` u32.
 ///
 /// # Errors
 /// Networks of different layers, images or labels that do not fit.
 pub fn leakage(
     target: &str,
     source: &Ann,
-    reading: &Ann,
+    network: &SpikingNetwork,
     images: &Tensor,
     labels: &Tensor,
     batch: usize,
 ) -> Result<Leakage> {
+    let reading = relu_reading(network)?;
+    let rates = rate_reading(network)?;
     Ok(Leakage {
         target: target.into(),
-        relu_reading_accuracy: judge(reading, images, labels, batch)?.top1,
-        weight_change_by_layer: weight_change_by_layer(source, reading)?,
+        relu_reading_accuracy: judge(&reading, images, labels, batch)?.top1,
+        rate_reading_accuracy: judge(&rates, images, labels, batch)?.top1,
+        weight_change_by_layer: weight_change_by_layer(source, &reading)?,
     })
 }

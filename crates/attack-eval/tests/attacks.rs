@@ -54,6 +54,7 @@ fn both_updates_and_objectives_raise_the_class_logit() -> Outcome<()> {
                     iterations,
                     ..preset.clone()
                 },
+                ..BackConversionConfig::default()
             };
             let run = |n| back_conversion::run(&ann, &config(n), 3, Seed::new(1), &mut silent);
             let (early, late) = (run(1)?, run(30)?);
@@ -258,6 +259,7 @@ fn images_do_not_depend_on_batch_or_threads() -> Outcome<()> {
         let both = pool.install(|| -> attack_eval::Result<_> {
             let one = BackConversionConfig {
                 ascent: ascent.clone(),
+                ..BackConversionConfig::default()
             };
             let two = SpikeGradientConfig {
                 timesteps: 4,
@@ -295,6 +297,7 @@ fn images_do_not_depend_on_batch_or_threads() -> Outcome<()> {
                 iterations: 6,
                 ..AscentConfig::adam()
             },
+            ..BackConversionConfig::default()
         };
         back_conversion::run(&ann, &config, 3, Seed::new(2), &mut silent)?.images
     };

@@ -7,7 +7,7 @@ use attack_eval::metrics::{Features, frechet_distance, judge, nearest, ssim};
 use attack_eval::report::leakage;
 use attack_eval::{Reconstruction, Scorer};
 use candle_core::{Device, Tensor};
-use common::{Outcome, network};
+use common::{Outcome, network, per_layer};
 use serde_json::Value;
 use snn_core::rng::Seed;
 use snn_core::{Layer, Parameters, Topology};
@@ -302,8 +302,16 @@ fn leakage_reports_accuracy_and_change() -> Outcome<()> {
         .map(|row| ann::loss::argmax(row).expect("finite") as u32)
         .collect();
     let labels = Tensor::new(labels, &Device::Cpu)?;
-    let own = leakage("source", &source, &source, &images, &labels, 8)?;
+    // thresholds that clip nothing
+    let own = per_layer(&source, &[1e3, 1e3, 1e3])?;
+    let own = leakage("own", &source, &own, &images, &labels, 8)?;
     assert_eq!(own.relu_reading_accuracy, 1.0);
+    assert!(own.rate_reading_accuracy >= 0.9);
+    // and thresholds that clip all but a little
+    let clipped = per_layer(&source, &[1e-3, 1e-3, 1e-3])?;
+    let clipped = leakage("clipped", &source, &clipped, &images, &labels, 8)?;
+    assert_eq!(clipped.relu_reading_accuracy, 1.0);
+    assert!(clipped.rate_reading_accuracy < 1.0);
     assert!(
         own.weight_change_by_layer
             .iter()
@@ -312,7 +320,7 @@ fn leakage_reports_accuracy_and_change() -> Outcome<()> {
     let other = leakage(
         "other",
         &source,
-        &network(true, Seed::new(5))?,
+        &per_layer(&network(true, Seed::new(5))?, &[1e3, 1e3, 1e3])?,
         &images,
         &labels,
         8,

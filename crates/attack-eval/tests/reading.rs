@@ -1,4 +1,4 @@
-//! The ReLU reading of spiking networks put together by hand.
+//! The readings of spiking networks put together by hand.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use ann::{Ann, Mode};
 use attack_eval::attacks::{AscentConfig, BackConversionConfig, back_conversion};
-use attack_eval::{relu_reading, weight_change_by_layer};
+use attack_eval::{rate_reading, relu_reading, weight_change_by_layer};
 use candle_core::{Device, Tensor};
 use common::{Outcome, largest_difference, network, per_channel, per_layer};
 use snn_core::progress::silent;
@@ -29,6 +29,7 @@ fn back_conversion_of_a_bias_free_network_is_that_of_its_source() -> Outcome<()>
                 iterations: 20,
                 ..ascent
             },
+            ..BackConversionConfig::default()
         };
         let of_source = back_conversion::run(&source, &config, 2, Seed::new(1), &mut silent)?;
         let of_reading = back_conversion::run(&reading, &config, 2, Seed::new(1), &mut silent)?;
@@ -77,44 +78,83 @@ fn biases_and_channel_wise_thresholds_are_undone() -> Outcome<()> {
     Ok(())
 }
 
-/// The reading is what the network's logits tend to over a long window, as long as no rate is clipped.
-#[test]
-fn reading_is_the_limit_of_long_windows() -> Outcome<()> {
-    let source = network(true, Seed::new(6))?;
-    let images = images()?;
-    let trace = source.trace(&images, Mode::Inference)?;
-    // thresholds above every activation: no neuron need fire more than once a step
-    let largest =
-        |layer: &Tensor| -> Outcome<f32> { Ok(1.1 * layer.max_all()?.to_scalar::<f32>()?) };
+/// Thresholds of a share of the largest activation of each layer of `source`, direct coding and a start at half of them.
+fn converted(source: &Ann, images: &Tensor, share: f32) -> Outcome<SpikingNetwork> {
+    let trace = source.trace(images, Mode::Inference)?;
     let scales = trace
         .activations
         .values()
-        .map(largest)
+        .map(|layer| -> Outcome<f32> { Ok(share * layer.max_all()?.to_scalar::<f32>()?) })
         .collect::<Outcome<Vec<_>>>()?;
+    let spiking = per_layer(source, &scales)?;
     let settings = SpikingSettings {
         encoder: snn_core::encode::Encoder::Direct,
         initial_membrane: 0.5,
-        ..*per_layer(&source, &scales)?.settings()
+        ..*spiking.settings()
     };
-    let spiking = per_layer(&source, &scales)?.with_settings(settings)?;
-    let reading = relu_reading(&spiking)?.forward(&images, Mode::Inference)?;
+    Ok(spiking.with_settings(settings)?)
+}
+
+/// How far the logits of a network are from those of its reading after 10 and after 400 steps, as shares of these.
+fn distances(spiking: &SpikingNetwork, reading: &Ann, images: &Tensor) -> Outcome<[f32; 2]> {
     let ids: Vec<u64> = (0..6).collect();
     let batch = snn_core::network::Batch {
-        images: &images,
+        images,
         ids: &ids,
         seed: Seed::new(1),
     };
     let run = spiking.run(batch, 400, 50)?;
-    let error =
-        |t: usize| -> Outcome<f32> { largest_difference(&run.logits.get(t - 1)?, &reading) };
+    let reading = reading.forward(images, Mode::Inference)?;
     let scale = reading.abs()?.max_all()?.to_scalar::<f32>()?;
-    assert!(error(400)? < 0.05 * scale, "{} of {scale}", error(400)?);
-    assert!(
-        error(400)? < 0.3 * error(10)?,
-        "{} {}",
-        error(400)?,
-        error(10)?
-    );
+    let after = |t: usize| -> Outcome<f32> {
+        Ok(largest_difference(&run.logits.get(t - 1)?, &reading)? / scale)
+    };
+    Ok([after(10)?, after(400)?])
+}
+
+/// A reading is what the network's logits tend to over a long window: that of rates always, that of ReLUs where thresholds
+/// lie above every activation, so that no neuron need fire more than once a step.
+#[test]
+fn readings_are_limits_of_long_windows() -> Outcome<()> {
+    let source = network(true, Seed::new(6))?;
+    let images = images()?;
+    for (share, clipped) in [(1.1, false), (0.4, true)] {
+        let spiking = converted(&source, &images, share)?;
+        let [soon, late] = distances(&spiking, &rate_reading(&spiking)?, &images)?;
+        assert!(late < 0.05 && late < 0.3 * soon, "{share}: {soon} {late}");
+        let [soon, late] = distances(&spiking, &relu_reading(&spiking)?, &images)?;
+        match clipped {
+            false => assert!(late < 0.05 && late < 0.3 * soon, "{soon} {late}"),
+            true => assert!(late > 0.1, "{late}"),
+        }
+    }
+    Ok(())
+}
+
+/// Channel-wise thresholds are in the weights of the reading of rates.
+#[test]
+fn rates_of_channels_are_read() -> Outcome<()> {
+    let images = images()?;
+    for source in [network(false, Seed::new(6))?, network(true, Seed::new(6))?] {
+        let spiking = per_channel(&source, Seed::new(7))?;
+        // thresholds so high that nothing is clipped
+        let lifted = spiking
+            .thresholds()
+            .iter()
+            .map(|(&index, threshold)| Ok((index, (threshold * 10.0)?)))
+            .collect::<Outcome<BTreeMap<_, _>>>()?;
+        let lifted = SpikingNetwork::new(
+            spiking.topology().clone(),
+            spiking.parameters().clone(),
+            lifted,
+            *spiking.settings(),
+        )?;
+        let expected = relu_reading(&lifted)?.forward(&images, Mode::Inference)?;
+        let got = rate_reading(&lifted)?.forward(&images, Mode::Inference)?;
+        let scale = expected.abs()?.max_all()?.to_scalar::<f32>()?;
+        let difference = largest_difference(&expected, &got)?;
+        assert!(difference < 0.02 * scale, "{difference} of {scale}");
+    }
     Ok(())
 }
 

@@ -91,6 +91,10 @@ pub struct Options {
     /// Seeds, one run each
     #[arg(long, value_name = "S", value_delimiter = ',', default_value = "1")]
     pub seed: Vec<u64>,
+    /// As few images, epochs and iterations as every stage takes, to see that a profile runs through before it is given
+    /// hours; kept apart, in runs/EXPERIMENT/PROFILE-rehearsal
+    #[arg(long)]
+    pub rehearse: bool,
     /// The rest.
     #[command(flatten)]
     pub common: Common,

@@ -10,7 +10,7 @@ use crate::cli::{self, Cli, Options, Places, Verb};
 use crate::data::Data;
 use crate::device;
 use crate::evidence::{Evidence, seed_folder};
-use crate::experiment::{Experiment, ExperimentFile};
+use crate::experiment::{Experiment, ExperimentFile, REHEARSAL};
 use crate::progress::Console;
 use crate::provenance::{self, Origin, Provenance};
 use crate::report::{self, About, Paper, Pictures};
@@ -112,7 +112,14 @@ fn experiment(
     let file = ExperimentFile::read(&folders.experiments, name)?;
     let device = device::device(common.device)?;
     let profile = device::profile(&file, options.profile.as_deref(), &device.value)?;
-    let experiment = file.resolve(&profile.value, &common.set)?;
+    let mut set: Vec<String> = Vec::new();
+    let mut folder = profile.value.clone();
+    if options.rehearse {
+        set.extend(REHEARSAL.map(String::from));
+        folder.push_str("-rehearsal");
+    }
+    set.extend(common.set.iter().cloned());
+    let experiment = file.resolve(&profile.value, &set)?;
     let about = file.profile(&profile.value)?;
     let seeds = options.seed.len();
     tracing::info!("device {}: {}", device::name(&device.value), device.why);
@@ -125,7 +132,10 @@ fn experiment(
     if compute {
         tracing::info!(
             "about {} for everything{}: {}; finished stages are kept and skipped",
-            minutes(about.expected_minutes * seeds as f64),
+            minutes(match options.rehearse {
+                true => 0.0,
+                false => about.expected_minutes * seeds as f64,
+            }),
             if seeds > 1 {
                 format!(" and {seeds} seeds")
             } else {
@@ -136,7 +146,7 @@ fn experiment(
     }
     let data = load_data(&folders, common, &experiment)?;
     let paper = Paper::read(&folders.paper, experiment.dataset.name())?;
-    let runs = folders.runs(&experiment, &profile.value);
+    let runs = folders.runs(&experiment, &folder);
     let origin = Origin::here(&folders.home, device::name(&device.value));
     let build = |ctx: &Context, outcome: &Outcome| {
         let about = About {
@@ -146,7 +156,7 @@ fn experiment(
             provenance: Provenance::of(
                 &report::records(outcome),
                 data.sha256.clone(),
-                provenance::command(&experiment.name, &profile.value, ctx.seed, &common.set),
+                provenance::command(&experiment.name, &profile.value, ctx.seed, &set),
             ),
         };
         report::build(ctx, outcome, &about)
@@ -177,7 +187,7 @@ fn experiment(
         return Ok(());
     };
     // only the experiment as its file describes it is evidence
-    if common.set.is_empty() {
+    if set.is_empty() {
         let evidence = Evidence {
             runs: &runs,
             out: &folders.out,
@@ -187,7 +197,7 @@ fn experiment(
         evidence.publish(ctx, build)?;
     } else {
         tracing::warn!(
-            "results are not copied to {}: settings were changed with --set",
+            "results are not copied to {}: settings were changed with --set or --rehearse",
             folders.out.join("results").display()
         );
     }

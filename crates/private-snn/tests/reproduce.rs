@@ -265,6 +265,7 @@ fn the_report_has_what_its_readers_are_promised() {
         "/judge/test_accuracy",
         "/leakage/0/target",
         "/leakage/0/relu_reading_accuracy",
+        "/leakage/0/rate_reading_accuracy",
         "/leakage/0/weight_change_by_layer/0",
         "/attacks/0/attack",
         "/attacks/0/target",

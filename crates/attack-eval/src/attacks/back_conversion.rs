@@ -1,25 +1,52 @@
 //! A1: the network's weights read as an ANN, and the class score raised by gradient ascent on the input.
 //!
-//! Against a spiking network, attack its [`crate::relu_reading()`]; against a source network, the network itself.
+//! Against a spiking network, attack the [`Reading`] that the settings name; against a source network, the network itself.
 
 use ann::Ann;
 use serde::{Deserialize, Serialize};
+use snn_core::SpikingNetwork;
 use snn_core::progress::Watch;
 use snn_core::rng::Seed;
 
 use super::Reconstruction;
 use super::ascent::{self, AscentConfig};
-use crate::Result;
+use crate::{Result, rate_reading, relu_reading};
+
+/// How the weights of a spiking network are read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reading {
+    /// As a plain ReLU network, the paper's: [`crate::relu_reading()`].
+    #[default]
+    Relu,
+    /// As a network of rates, which are clipped at the thresholds: [`crate::rate_reading()`].
+    Rates,
+}
+
+impl Reading {
+    /// The reading of a network.
+    ///
+    /// # Errors
+    /// A tensor that is missing from the network or cannot be read.
+    pub fn of(self, network: &SpikingNetwork) -> Result<Ann> {
+        match self {
+            Self::Relu => relu_reading(network),
+            Self::Rates => rate_reading(network),
+        }
+    }
+}
 
 /// Settings of A1. The default is the paper's generator as its authors adapted it ([`AscentConfig::classic`]).
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct BackConversionConfig {
+    /// How the weights are read.
+    pub reading: Reading,
     /// The ascent.
     pub ascent: AscentConfig,
 }
 
-/// Rebuilds `per_class` images of each class from a ReLU network.
+/// Rebuilds `per_class` images of each class from a source network or from a reading.
 ///
 /// # Errors
 /// Settings out of range, no images, scores that overflow, the watcher's wish to stop.

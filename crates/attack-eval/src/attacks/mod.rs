@@ -9,7 +9,7 @@ mod target;
 use candle_core::Tensor;
 
 pub use ascent::{AscentConfig, Objective, Update};
-pub use back_conversion::BackConversionConfig;
+pub use back_conversion::{BackConversionConfig, Reading};
 pub use spike_gradient::SpikeGradientConfig;
 pub use target::{SpikingTarget, Target};
 

@@ -5,7 +5,9 @@ mod config;
 mod file;
 mod overrides;
 mod ranges;
+mod rehearsal;
 
 pub use checked::{Experiment, safe_name};
 pub use config::{ClassifierConfig, DataConfig, EvaluateConfig, ExperimentConfig, VariantConfig};
 pub use file::{ExperimentFile, Profile, find};
+pub use rehearsal::REHEARSAL;

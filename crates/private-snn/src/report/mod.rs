@@ -23,7 +23,7 @@ pub use paper::Paper;
 pub use pictures::{Pictures, overview};
 pub(crate) use results::spread;
 pub use results::{Results, file_name};
-pub(crate) use rows::{Row, Unit, rows, show_spread, target_name};
+pub(crate) use rows::{Row, Unit, rows, show, show_spread, target_name};
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{Chart, Line, Scale};
 pub(crate) use verdict::verdict;

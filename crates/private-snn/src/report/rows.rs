@@ -163,6 +163,12 @@ pub fn rows() -> Vec<Row> {
             format!("ReLU reading of the {label}, accuracy on all test images"),
             Percent,
         ));
+        let key = format!("leakage.{target}.rate_reading_accuracy");
+        rows.push(row(
+            &key,
+            format!("Rate reading of the {label} (clipped at its thresholds), accuracy on all test images"),
+            Percent,
+        ));
     }
     for (target, label) in TARGETS {
         let key = format!("attacks.back_conversion.{target}.fid");

@@ -7,17 +7,25 @@ const READING: f64 = 0.05;
 /// Share of recognised pictures within which A1 counts as unhindered.
 const REBUILT: f64 = 0.10;
 
-/// A sentence where the figures show that the encryption fails: the encrypted network's ReLU reading is within 5 points
-/// of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where the judge recognises
+/// A sentence where the figures show that the encryption fails: the better one of the encrypted network's readings is within
+/// 5 points of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where the judge recognises
 /// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
 /// ([`super::rows::rows`]), the mean where there are several `runs`.
 pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<String> {
     let of = |key: &str| figure(key).filter(|value| value.is_finite());
-    let reading = of("leakage.encrypted.relu_reading_accuracy")
+    let readings = [
+        ("plain ReLUs", of("leakage.encrypted.relu_reading_accuracy")),
+        ("rates", of("leakage.encrypted.rate_reading_accuracy")),
+    ];
+    let best = readings
+        .into_iter()
+        .filter_map(|(kind, accuracy)| Some((kind, accuracy?)))
+        .reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let reading = best
         .zip(of("encrypted.test_accuracy"))
-        .map(|(reading, accuracy)| {
+        .map(|((kind, reading), accuracy)| {
             let words = format!(
-                "its weights read as a plain ReLU network classify {:.1} % of the test images rightly, the encrypted \
+                "its weights read as a network of {kind} classify {:.1} % of the test images rightly, the encrypted \
                  network itself {:.1} %",
                 reading * 100.0,
                 accuracy * 100.0
@@ -72,6 +80,7 @@ mod tests {
             |key| match key {
                 "leakage.encrypted.relu_reading_accuracy" => Some(reading),
                 "encrypted.test_accuracy" => Some(accuracy),
+                "leakage.encrypted.rate_reading_accuracy" => None,
                 "attacks.back_conversion.encrypted.judge_top1" => Some(after),
                 "attacks.back_conversion.converted.judge_top1" => Some(before),
                 other => panic!("{other}"),
@@ -97,6 +106,21 @@ mod tests {
                 .unwrap()
                 .starts_with("On these 3 runs (mean) ")
         );
+    }
+
+    #[test]
+    fn the_better_reading_counts() {
+        let said = verdict(
+            |key| match key {
+                "leakage.encrypted.relu_reading_accuracy" => Some(0.6),
+                "leakage.encrypted.rate_reading_accuracy" => Some(0.9),
+                "encrypted.test_accuracy" => Some(0.91),
+                _ => None,
+            },
+            1,
+        );
+        let text = said.unwrap();
+        assert!(text.contains("network of rates classify 90.0 %"), "{text}");
     }
 
     #[test]

@@ -3,7 +3,9 @@
 use ann::Ann;
 use anyhow::{Context as _, Result};
 use attack_eval::Reconstruction;
-use attack_eval::attacks::{self, BackConversionConfig, SpikeGradientConfig, spike_gradient};
+use attack_eval::attacks::{
+    self, BackConversionConfig, Reading, SpikeGradientConfig, spike_gradient,
+};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use snn_core::checkpoint;
@@ -26,7 +28,7 @@ pub struct AttackConfig {
     pub spike_images_per_class: usize,
     /// Training images that the pictures are compared with (FID, nearest neighbour); 0 for all.
     pub real_images: usize,
-    /// A1: the weights read as a ReLU network.
+    /// A1: the weights read as a network without time.
     pub back_conversion: BackConversionConfig,
     /// A2: the gradient through the spikes.
     pub spike_gradient: SpikeGradientConfig,
@@ -87,12 +89,10 @@ impl Target<'_> {
     }
 
     /// The network as the back-conversion reads it.
-    pub fn reading(&self, ctx: &Context) -> Result<Ann> {
+    fn reading(&self, ctx: &Context, reading: Reading) -> Result<Ann> {
         match self {
             Target::Ann(finished) => convert::load_source(ctx, finished),
-            Target::Spiking(_, finished) => {
-                Ok(attack_eval::relu_reading(&convert::load(ctx, finished)?)?)
-            }
+            Target::Spiking(_, finished) => Ok(reading.of(&convert::load(ctx, finished)?)?),
         }
     }
 }
@@ -165,7 +165,7 @@ pub fn back_conversion(
         target,
         &(per_class, &config.back_conversion),
         |watch| {
-            let reading = target.reading(ctx)?;
+            let reading = target.reading(ctx, config.back_conversion.reading)?;
             Ok(attacks::back_conversion::run(
                 &reading,
                 &config.back_conversion,

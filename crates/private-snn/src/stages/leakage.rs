@@ -11,6 +11,9 @@ use crate::data::Data;
 use crate::experiment::VariantConfig;
 use crate::store::Finished;
 
+/// How spiking networks are read: part of what the stages compute.
+pub const READINGS: [&str; 2] = ["relu", "rates"];
+
 /// Figures of the stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LeakageFigures {
@@ -20,7 +23,7 @@ pub struct LeakageFigures {
     pub attacks: Vec<AttackOutcome>,
 }
 
-/// Scores every attack and reads every spiking network as a ReLU network.
+/// Scores every attack and reads every spiking network as one without time.
 pub fn leakage(
     ctx: &Context,
     name: &str,
@@ -56,7 +59,7 @@ pub fn leakage(
     ctx.stage(
         Some(name),
         "leakage",
-        &variant.attack.real_images,
+        &(variant.attack.real_images, READINGS),
         &upstream,
         |_, watch| {
             let total = (attacked.len() + targets.len() + 1) as u64;
@@ -80,16 +83,15 @@ pub fn leakage(
             let source = convert::load_source(ctx, converted)?;
             let (test, test_labels) = Data::images(&ctx.data.set.test, 0)?;
             let mut leakage = Vec::new();
-            for target in targets
-                .iter()
-                .filter(|target| matches!(target, Target::Spiking(..)))
-            {
+            for target in targets {
+                let Target::Spiking(name, network) = target else {
+                    continue;
+                };
                 step("reading")?;
-                let reading = target.reading(ctx)?;
                 leakage.push(report::leakage(
-                    target.name(),
+                    name,
                     &source,
-                    &reading,
+                    &convert::load(ctx, network)?,
                     &test,
                     &test_labels,
                     train::BATCH,

@@ -7,6 +7,7 @@ use super::attack::{Target, back_conversion};
 use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::experiment::VariantConfig;
+use crate::report::{Unit, show};
 
 /// How far a variant is computed and measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -135,8 +136,10 @@ pub fn print(name: &str, measures: &Measures) {
     }
     if let Some(reading) = &measures.reading {
         println!(
-            "{name}: encrypted, its weights read as a ReLU network {:.2} %; a layer's weights changed by {:.2} % at most",
+            "{name}: encrypted, its weights read as a ReLU network {:.2} %, as a network of rates {}; a layer's weights \
+             changed by {:.2} % at most",
             reading.accuracy * 100.0,
+            show(reading.rate_accuracy, Unit::Percent),
             reading.largest_weight_change * 100.0
         );
     }

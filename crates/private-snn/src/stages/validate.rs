@@ -7,8 +7,8 @@ use datasets::Split;
 use serde::{Deserialize, Serialize};
 use snn_core::evaluate::{EvaluateOptions, evaluate};
 
-use super::attack::Target;
 use super::evaluate::{WindowAccuracy, table};
+use super::leakage::READINGS;
 use super::{Context, convert, train};
 use crate::data::Data;
 use crate::store::Finished;
@@ -41,6 +41,9 @@ impl ValidatedNetwork {
 pub struct ValidatedReading {
     /// Accuracy of the weights read as a ReLU network.
     pub accuracy: f64,
+    /// Accuracy of the weights read as a network of rates; none in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rate_accuracy: Option<f64>,
     /// The largest change of a layer's weights against the source network's, relative to these.
     pub largest_weight_change: f64,
 }
@@ -104,7 +107,7 @@ pub fn network(
     stage.figures()
 }
 
-/// Reads the encrypted network as a ReLU network and compares its weights with those of the source network, from the
+/// Reads the encrypted network as networks without time and compares its weights with those of the source network, from the
 /// folder of the conversion.
 pub fn reading(
     ctx: &Context,
@@ -118,13 +121,13 @@ pub fn reading(
         ("source", converted.sha256(convert::SOURCE)?),
         ("data", ctx.data.sha256.clone()),
     ];
-    let stage = ctx.stage(Some(name), "validate-reading", &(), &upstream, |_, _| {
+    let stage = "validate-reading";
+    let stage = ctx.stage(Some(name), stage, &READINGS, &upstream, |_, _| {
         let (images, labels) = Data::images(split, 0)?;
-        let target = Target::Spiking("encrypted", encrypted);
         let leakage = report::leakage(
-            target.name(),
+            "encrypted",
             &convert::load_source(ctx, converted)?,
-            &target.reading(ctx)?,
+            &convert::load(ctx, encrypted)?,
             &images,
             &labels,
             train::BATCH,
@@ -132,6 +135,7 @@ pub fn reading(
         let changes = leakage.weight_change_by_layer.iter();
         let figures = ValidatedReading {
             accuracy: leakage.relu_reading_accuracy,
+            rate_accuracy: Some(leakage.rate_reading_accuracy),
             largest_weight_change: changes.map(|layer| layer.relative).fold(0.0, f64::max),
         };
         Ok((Vec::new(), figures))

@@ -20,7 +20,7 @@ pub struct Figure {
 const CONTROL: &str = "with real data at T";
 
 /// The figures of the table, in order.
-pub const FIGURES: [Figure; 8] = [
+pub const FIGURES: [Figure; 9] = [
     Figure {
         name: "source",
         unit: Unit::Percent,
@@ -49,6 +49,12 @@ pub const FIGURES: [Figure; 8] = [
         name: "ReLU reading",
         unit: Unit::Percent,
         of: |measures| Some(measures.reading.as_ref()?.accuracy),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "rate reading",
+        unit: Unit::Percent,
+        of: |measures| measures.reading.as_ref()?.rate_accuracy,
         timesteps: |_| None,
     },
     Figure {

@@ -1,0 +1,82 @@
+//! A released spiking network read as a network of its neurons' rates: what an attacker sees who knows the thresholds.
+
+use std::collections::BTreeMap;
+
+use ann::Ann;
+use candle_core::{Device, Tensor};
+use snn_core::ops::qcfs::MAX_LEVELS;
+use snn_core::{ActivationFunction, Layer, Parameters, SpikingNetwork, Topology};
+
+use crate::Result;
+
+/// The network of the rates that a spiking network tends to as T grows, clipping included.
+///
+/// A soft-reset neuron with constant input current `I` and threshold `theta` fires at rate `clip(I / theta, 0, 1)`, so
+///
+/// ```text
+/// r_l = clip((W_l r_{l-1} + b_l) / theta_l, 0, 1)        logits = readout_scale * (W_L r_{L-1} + b_L)
+/// ```
+///
+/// The division by the thresholds, of a layer or per channel, is in the weights and biases of the layer before; the clip is
+/// a staircase of so many levels ([`snn_core::ops::qcfs`]) that its steps are below the rounding of most rates. Where
+/// activations were trained to be clipped, the [`crate::relu_reading()`] is another function than the network, and this one
+/// is the attacker's.
+///
+/// Leak and the initial membrane are ignored, dropout layers are kept.
+///
+/// # Errors
+/// A tensor that is missing from the network or cannot be read.
+pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
+    let topology = network.topology();
+    let device = network.parameters().device();
+    let mut tensors = BTreeMap::new();
+    let mut layers = topology.layers().to_vec();
+    for index in topology.weighted() {
+        let weight = network.parameters().weight(index)?.detach();
+        let bias = network.parameters().bias(index).map(Tensor::detach);
+        let population = population_after(topology, index);
+        let scales: Vec<f64> = match population {
+            Some(population) => {
+                let thresholds: Vec<f32> = network.thresholds()[&population].to_vec1()?;
+                thresholds.iter().map(|&v| 1.0 / f64::from(v)).collect()
+            }
+            None => vec![network.settings().readout_scale],
+        };
+        tensors.insert(
+            format!("{index}.weight"),
+            scale_outputs(&weight, &scales, &device)?,
+        );
+        if let Some(bias) = bias {
+            tensors.insert(
+                format!("{index}.bias"),
+                scale_outputs(&bias, &scales, &device)?,
+            );
+        }
+        if let Some(population) = population {
+            layers[population] = Layer::Activation {
+                function: ActivationFunction::Qcfs { levels: MAX_LEVELS },
+            };
+            let one = Tensor::new(&[1f32], &device)?;
+            tensors.insert(format!("{population}.threshold"), one);
+        }
+    }
+    let topology = Topology::new(topology.name(), topology.input(), layers)?;
+    let parameters = Parameters::new(&topology, tensors)?;
+    Ok(Ann::new(topology, parameters))
+}
+
+/// The population that a weighted layer feeds; none after the last.
+fn population_after(topology: &Topology, weighted: usize) -> Option<usize> {
+    let rest = topology.layers().iter().enumerate().skip(weighted + 1);
+    rest.take_while(|(_, layer)| !layer.is_weighted())
+        .find(|(_, layer)| matches!(layer, Layer::Activation { .. }))
+        .map(|(index, _)| index)
+}
+
+/// `[O, ...]` times one number, or one per O.
+fn scale_outputs(tensor: &Tensor, factors: &[f64], device: &Device) -> Result<Tensor> {
+    let factors: Vec<f32> = factors.iter().map(|&v| v as f32).collect();
+    let mut shape = vec![1; tensor.rank()];
+    shape[0] = factors.len();
+    Ok(tensor.broadcast_mul(&Tensor::from_vec(factors, shape, device)?)?)
+}
