@@ -2,7 +2,7 @@
 
 /// Settings under which each stage of a profile runs through in little time. Networks, time steps, image sizes and batches
 /// stay: what a run may fail on.
-pub const REHEARSAL: [&str; 17] = [
+pub const REHEARSAL: [&str; 18] = [
     "data.train_limit=400",
     "data.validation=100",
     "data.test_limit=64",
@@ -14,7 +14,8 @@ pub const REHEARSAL: [&str; 17] = [
     "convert.report_images=4",
     "encrypt.epochs=1",
     "evaluate.images=16",
-    "evaluate.long_images=4",
+    "evaluate.long_windows=[]",
+    "evaluate.long_images=0",
     "attack.images_per_class=1",
     "attack.spike_images_per_class=1",
     "attack.real_images=200",
