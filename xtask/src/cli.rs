@@ -41,7 +41,7 @@ pub enum Verb {
     Validate(Run),
     /// Attack the networks and measure what leaks (stage 4)
     Attack(Run),
-    /// Compare settings on the validation images: a grid or random search of data/sweeps
+    /// Compare settings on the validation images: a search of data/sweeps
     Sweep(Sweep),
     /// Write the report of an experiment; without one, all results side by side (docs/RESULTS.md, README, a page)
     Report(Plain),

@@ -37,7 +37,7 @@ pub enum Verb {
     Validate(Run),
     /// Attack the networks and measure what leaks (and what this needs)
     Attack(Run),
-    /// Run a grid or random search over settings and compare them on the validation images
+    /// Search over settings (a grid, at random, one key at a time) and compare them on the validation images
     Sweep(Sweep),
     /// Write the report of an experiment from its finished stages; without an experiment, docs/RESULTS.md, the page of all
     /// results, the figures and the README's table from data/results
