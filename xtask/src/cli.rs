@@ -84,7 +84,7 @@ impl Verb {
 #[derive(Debug, Args)]
 #[command(
     after_help = "All arguments after EXPERIMENT go to the program, for example\n  \
-    --profile P  --seed S  --set KEY=VALUE  --data-dir DIR\n\
+    --profile P  --seed S  --set KEY=VALUE  --rehearse  --data-dir DIR\n\
     A data set that is missing is downloaded first. `-- --help` shows the program's own help."
 )]
 pub struct Run {
@@ -128,7 +128,7 @@ pub struct Plain {
 /// Arguments of `fetch`.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "--profile, --seed and --set are those of `reproduce`, so that one line serves both; only \
+    after_help = "--profile, --seed, --rehearse and --set are those of `reproduce`, so that one line serves both; only \
                   --set dataset=NAME\nchanges what is fetched."
 )]
 pub struct Fetch {
@@ -141,6 +141,9 @@ pub struct Fetch {
     /// Accepted and not needed: the data set is the same for all seeds
     #[arg(long, value_name = "S")]
     pub seed: Vec<String>,
+    /// Accepted and not needed
+    #[arg(long)]
+    pub rehearse: bool,
     /// A setting of the experiment; dataset=NAME fetches that data set instead
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,

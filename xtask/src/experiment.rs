@@ -21,13 +21,20 @@ pub fn names(workspace: &Workspace, folder: Option<&Path>) -> Result<Vec<String>
 pub fn dataset(workspace: &Workspace, experiment: &str, folder: Option<&Path>) -> Result<String> {
     let folder = folder.map_or_else(|| workspace.path(FOLDER), Path::to_path_buf);
     let path = find(&folder, experiment, "experiment")?;
+    dataset_of(&path, EXTENSIONS)
+}
+
+/// Longest chain of extensions that is followed.
+const EXTENSIONS: usize = 16;
+
+fn dataset_of(path: &Path, left: usize) -> Result<String> {
     let what = || path.display().to_string();
-    let table = table(&path)?;
+    let table = table(path)?;
     match table.get("extends").and_then(toml::Value::as_str) {
         // of an extension without a data set of its own it is that of what it extends
-        Some(below) if !table.contains_key("dataset") => {
+        Some(below) if left > 0 && !table.contains_key("dataset") => {
             let below = path.with_file_name(format!("{below}.toml"));
-            string_key(&self::table(&below).with_context(what)?, "dataset").with_context(what)
+            dataset_of(&below, left - 1).with_context(what)
         }
         _ => string_key(&table, "dataset").with_context(what),
     }

@@ -177,8 +177,13 @@ impl Ann {
     /// Layer `index` alone, in inference: what it makes of its input `[N, ...]`.
     ///
     /// # Errors
-    /// An input that the layer does not take.
+    /// No such layer; an input that the layer does not take.
     pub fn layer(&self, index: usize, x: &Tensor) -> Result<Tensor> {
+        let count = self.topology.layers().len();
+        if index >= count {
+            let message = format!("{index} of a network of {count} layers");
+            return Err(Error::argument("index", message));
+        }
         let mut trace = Trace::of(x);
         self.step(index, x.clone(), Mode::Inference, false, &mut trace)
     }

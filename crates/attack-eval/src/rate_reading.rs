@@ -17,10 +17,10 @@ use crate::Result;
 /// r_l = clip((W_l r_{l-1} + b_l) / theta_l, 0, 1)        logits = readout_scale * (W_L r_{L-1} + b_L)
 /// ```
 ///
-/// The division by the thresholds, of a layer or per channel, is in the weights and biases of the layer before; the clip is
-/// a staircase of so many levels ([`snn_core::ops::qcfs`]) that its steps are below the rounding of most rates. Where
-/// activations were trained to be clipped, the [`crate::relu_reading()`] is another function than the network, and this one
-/// is the attacker's.
+/// The division by the thresholds, of a layer or per channel, is in the weights and biases of the layer before; the
+/// clip is a staircase of so many levels ([`snn_core::ops::qcfs`]) that its steps are below the rounding of most rates.
+/// Where activations were trained to be clipped, the [`crate::relu_reading()`] is another function than the network,
+/// and this one is the attacker's.
 ///
 /// Leak and the initial membrane are ignored, dropout layers are kept.
 ///

@@ -112,8 +112,8 @@ fn distances(spiking: &SpikingNetwork, reading: &Ann, images: &Tensor) -> Outcom
     Ok([after(10)?, after(400)?])
 }
 
-/// A reading is what the network's logits tend to over a long window: that of rates always, that of ReLUs where thresholds
-/// lie above every activation, so that no neuron need fire more than once a step.
+/// A reading is what the network's logits tend to over a long window: that of rates always, that of ReLUs where
+/// thresholds lie above every activation, so that no neuron need fire more than once a step.
 #[test]
 fn readings_are_limits_of_long_windows() -> Outcome<()> {
     let source = network(true, Seed::new(6))?;

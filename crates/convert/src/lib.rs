@@ -35,13 +35,14 @@ pub struct Conversion {
 
 /// Converts a trained network to a spiking one.
 ///
-/// `calibration` are images `[N, C, H, W]` f32 in [-1, 1], whichever the caller has: a synthetic set, or real images for a
-/// control. [`ThresholdRule::BatchNorm`] and [`ThresholdRule::Trained`] need none unless biases are corrected. Calibration noise is drawn from `seed` by image index.
+/// `calibration` are images `[N, C, H, W]` f32 in [-1, 1], whichever the caller has: a synthetic set, or real images
+/// for a control. [`ThresholdRule::BatchNorm`] and [`ThresholdRule::Trained`] need none unless biases are corrected.
+/// Calibration noise is drawn from `seed` by image index.
 ///
 /// # Errors
 /// A layer without a spiking counterpart, a layer whose threshold cannot be found by the rule, both with the layer's
-/// index and kind; a layer without a bias to correct; a rule or correction that needs images and none given; images of another shape or outside [-1, 1]; a field of
-/// `config` outside its domain.
+/// index and kind; a layer without a bias to correct; a rule or correction that needs images and none given; images of
+/// another shape or outside [-1, 1]; a field of `config` outside its domain.
 pub fn convert(
     ann: &Ann,
     calibration: Option<&Tensor>,

@@ -26,7 +26,7 @@ pub struct EncryptLog {
     pub epoch: usize,
     /// `(1 - m) ce + m t^2 kl`.
     pub loss: f64,
-    /// Cross-entropy with the soft targets.
+    /// Cross-entropy with the targets.
     pub ce: f64,
     /// `KL(softmax(z_ann / t) || softmax(z_snn / t))`, without the factor `t^2`.
     pub kl: f64,
@@ -253,7 +253,8 @@ impl Encryption {
     fn targets(&self, set: &SyntheticSet) -> Result<Tensor> {
         Ok(match self.config.targets {
             Targets::Soft => set.soft_targets.clone(),
-            Targets::Class => one_hot(&set.classes, self.network.topology().classes())?,
+            Targets::Class => one_hot(&set.classes, self.network.topology().classes())?
+                .to_device(set.soft_targets.device())?,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::cli::{self, Cli, Options, Places, Verb};
 use crate::data::Data;
 use crate::device;
 use crate::evidence::{Evidence, seed_folder};
-use crate::experiment::{Experiment, ExperimentFile, REHEARSAL};
+use crate::experiment::{Experiment, ExperimentFile, rehearsal};
 use crate::progress::Console;
 use crate::provenance::{self, Origin, Provenance};
 use crate::report::{self, About, Paper, Pictures};
@@ -112,14 +112,18 @@ fn experiment(
     let file = ExperimentFile::read(&folders.experiments, name)?;
     let device = device::device(common.device)?;
     let profile = device::profile(&file, options.profile.as_deref(), &device.value)?;
-    let mut set: Vec<String> = Vec::new();
     let mut folder = profile.value.clone();
+    let mut experiment = file.resolve(&profile.value, &common.set)?;
     if options.rehearse {
-        set.extend(REHEARSAL.map(String::from));
+        let set: Vec<String> = common
+            .set
+            .iter()
+            .cloned()
+            .chain(rehearsal(&experiment))
+            .collect();
+        experiment = file.resolve(&profile.value, &set)?;
         folder.push_str("-rehearsal");
     }
-    set.extend(common.set.iter().cloned());
-    let experiment = file.resolve(&profile.value, &set)?;
     let about = file.profile(&profile.value)?;
     let seeds = options.seed.len();
     tracing::info!("device {}: {}", device::name(&device.value), device.why);
@@ -156,7 +160,13 @@ fn experiment(
             provenance: Provenance::of(
                 &report::records(outcome),
                 data.sha256.clone(),
-                provenance::command(&experiment.name, &profile.value, ctx.seed, &set),
+                provenance::command(
+                    &experiment.name,
+                    &profile.value,
+                    ctx.seed,
+                    options.rehearse,
+                    &common.set,
+                ),
             ),
         };
         report::build(ctx, outcome, &about)
@@ -187,7 +197,7 @@ fn experiment(
         return Ok(());
     };
     // only the experiment as its file describes it is evidence
-    if set.is_empty() {
+    if common.set.is_empty() {
         let evidence = Evidence {
             runs: &runs,
             out: &folders.out,
@@ -197,7 +207,7 @@ fn experiment(
         evidence.publish(ctx, build)?;
     } else {
         tracing::warn!(
-            "results are not copied to {}: settings were changed with --set or --rehearse",
+            "results are not copied to {}: settings were changed with --set",
             folders.out.join("results").display()
         );
     }

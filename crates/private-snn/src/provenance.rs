@@ -134,9 +134,18 @@ fn joined(values: impl Iterator<Item = String>) -> String {
 }
 
 /// The command that computes one seed of an experiment, without the folders of this machine.
-pub fn command(experiment: &str, profile: &str, seed: u64, assignments: &[String]) -> String {
+pub fn command(
+    experiment: &str,
+    profile: &str,
+    seed: u64,
+    rehearse: bool,
+    assignments: &[String],
+) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.=,+".contains(c);
     let mut line = format!("cargo xtask reproduce {experiment} --profile {profile} --seed {seed}");
+    if rehearse {
+        line.push_str(" --rehearse");
+    }
     for assignment in assignments {
         line.push_str(" --set ");
         if assignment.chars().all(plain) {
@@ -291,8 +300,8 @@ mod tests {
     fn a_command_is_quoted_where_a_shell_needs_it() {
         let set = ["encrypt.epochs=3".to_string(), "windows=[1, 2]".into()];
         assert_eq!(
-            command("glyphs", "cpu", 3, &set),
-            "cargo xtask reproduce glyphs --profile cpu --seed 3 --set encrypt.epochs=3 --set 'windows=[1, 2]'"
+            command("glyphs", "cpu", 3, true, &set),
+            "cargo xtask reproduce glyphs --profile cpu --seed 3 --rehearse --set encrypt.epochs=3 --set 'windows=[1, 2]'"
         );
     }
 }

@@ -22,6 +22,22 @@ fn whole() -> &'static Path {
     .path()
 }
 
+/// Every stage of the built-in experiment at full network size, apart from its results.
+#[test]
+fn a_rehearsal_runs_through_and_is_kept_apart() {
+    let out = tempfile::tempdir().expect("a folder");
+    run_well(&["reproduce", "glyphs", "--rehearse"], out.path());
+    let report = json(
+        &out.path()
+            .join("runs/glyphs/cpu-rehearsal/seed-1/report.json"),
+    );
+    assert_eq!(report["ann"]["architecture"], "vgg5 16-32-32-10");
+    let command = report["provenance"]["command"].as_str().expect("a command");
+    assert!(command.ends_with("--seed 1 --rehearse"), "{command}");
+    assert!(!out.path().join("runs/glyphs/cpu").exists());
+    assert!(!out.path().join("results").exists());
+}
+
 #[test]
 fn a_second_call_computes_nothing() {
     let out = whole();

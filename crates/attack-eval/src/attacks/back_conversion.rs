@@ -1,6 +1,7 @@
 //! A1: the network's weights read as an ANN, and the class score raised by gradient ascent on the input.
 //!
-//! Against a spiking network, attack the [`Reading`] that the settings name; against a source network, the network itself.
+//! Against a spiking network, attack the [`Reading`] that the settings name; against a source network, the network
+//! itself.
 
 use ann::Ann;
 use serde::{Deserialize, Serialize};

@@ -7,9 +7,11 @@
 //! theta_c += 2 rate mean over n, h, w of max(0, x_c - theta_c)
 //! ```
 //!
-//! The number of steps bounds how far rare large values draw it up.
+//! The number of steps bounds how far rare large values draw it up. At a rate of at most 1/2 no threshold passes its
+//! channel's largest activation; at the authors' rate of 1 one of a channel that hardly varies may.
 //!
-//! Bu, Li, Yu: Inference-scale complexity in ANN-SNN conversion for high-performance and low-power applications, CVPR 2025.
+//! Bu, Li, Yu: Inference-scale complexity in ANN-SNN conversion for high-performance and low-power applications, CVPR
+//! 2025.
 
 use std::collections::BTreeMap;
 
@@ -23,8 +25,8 @@ use crate::draft::Unit;
 use crate::thresholds::floored;
 use crate::{Error, Result};
 
-/// A threshold per population (index of the activation layer), in the network's activation units. A batch is spread evenly
-/// over the images, since these may be in the order of their classes.
+/// A threshold per population (index of the activation layer), in the network's activation units. A batch is spread
+/// evenly over the images, since these may be in the order of their classes.
 pub(crate) fn find(
     source: &Ann,
     images: &Tensor,
@@ -44,12 +46,12 @@ pub(crate) fn find(
     let Some(&last) = topology.activations().last() else {
         return Ok(BTreeMap::new());
     };
-    let count = images.dim(0)? as u32;
-    let batches = count.div_ceil(config.batch as u32);
-    let steps = u64::from(batches) * passes as u64;
+    let count = images.dim(0)?;
+    let batches = count.div_ceil(config.batch);
+    let steps = batches.saturating_mul(passes);
     for step in 0..steps {
-        let first = (step % u64::from(batches)) as u32;
-        let ids: Vec<u32> = (first..count).step_by(batches as usize).collect();
+        let ids = (step % batches..count).step_by(batches);
+        let ids: Vec<u32> = ids.map(|id| id as u32).collect();
         let ids = Tensor::new(ids, images.device())?;
         let mut x = images.index_select(&ids, 0)?.to_device(&device)?;
         for (index, layer) in topology.layers().iter().enumerate().take(last + 1) {
@@ -66,7 +68,13 @@ pub(crate) fn find(
                 })?;
             }
         }
-        progress::report(watch, "local balance, step", step + 1, steps, "")?;
+        progress::report(
+            watch,
+            "local balance, step",
+            step as u64 + 1,
+            steps as u64,
+            "",
+        )?;
     }
     thresholds
         .into_iter()
@@ -75,7 +83,8 @@ pub(crate) fn find(
                 Error::layer(
                     topology,
                     index,
-                    "is silent on the calibration images: no threshold can be set; use other images",
+                    "is silent on the calibration images, or its thresholds grew beyond the numbers: use other images, \
+                     or a lower thresholds.rate",
                 )
             })?;
             Ok((index, unit))
@@ -83,8 +92,8 @@ pub(crate) fn find(
         .collect()
 }
 
-/// Takes the thresholds one step further and gives the activations `[N, C, ...]`, clipped at them; nothing if one of these
-/// is not finite.
+/// Takes the thresholds one step further and gives the activations `[N, C, ...]`, clipped at them; nothing if one of
+/// these is not finite.
 fn grow(x: &Tensor, thresholds: &mut [f64], rate: f64) -> Result<Option<Tensor>> {
     let images = x.dim(0)?;
     let mut values: Vec<f32> = x.flatten_all()?.to_device(&Device::Cpu)?.to_vec1()?;

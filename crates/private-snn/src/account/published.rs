@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use datasets::Kind;
 use serde::Deserialize;
 
 use crate::folder::with_extension;
@@ -15,6 +16,8 @@ pub struct Published {
     pub source: String,
     /// Short name of its method.
     pub method: String,
+    /// What one has to know of its figures.
+    pub note: Option<String>,
     /// What it converted.
     pub networks: Vec<Network>,
 }
@@ -23,8 +26,8 @@ pub struct Published {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// Name of the data set.
-    pub dataset: String,
+    /// The data set.
+    pub dataset: Kind,
     /// Name of the architecture.
     pub network: String,
     /// Accuracy of the network before the conversion, if it is known.
@@ -77,14 +80,19 @@ mod tests {
     }
 
     #[test]
-    fn a_percentage_is_refused() {
+    fn a_percentage_and_an_unknown_data_set_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let text = "source = 's'\nmethod = 'm'\n[[networks]]\ndataset = 'd'\nnetwork = 'n'\naccuracy = [[2, 91.18]]\n";
-        std::fs::write(folder.path().join("x.toml"), text).unwrap();
-        let error = format!("{:#}", Published::all(folder.path()).unwrap_err());
-        assert!(
-            error.contains("x.toml") && error.contains("91.18"),
-            "{error}"
-        );
+        let refused = |dataset: &str, accuracy: f64| {
+            let text = format!(
+                "source = 's'\nmethod = 'm'\n[[networks]]\ndataset = '{dataset}'\nnetwork = 'n'\n\
+                 accuracy = [[2, {accuracy}]]\n"
+            );
+            std::fs::write(folder.path().join("x.toml"), text).unwrap();
+            let error = format!("{:#}", Published::all(folder.path()).unwrap_err());
+            assert!(error.contains("x.toml"), "{error}");
+            error
+        };
+        assert!(refused("cifar10", 91.18).contains("91.18"));
+        assert!(refused("cifar11", 0.9).contains("cifar11"));
     }
 }

@@ -36,10 +36,12 @@ pub struct Places<'a> {
     pub home: Option<&'a Path>,
 }
 
-/// Writes a chart of accuracy against T per evidence file, those of each sweep, and the page of all results: all experiments side
-/// by side, then of each evidence file its table, what it says of the protection, the chart, and the drawing
-/// `STEM-images.svg` of the figures if there is one; and the sweeps. For a checkout the same goes to `docs/RESULTS.md`; and between the markers of its README, if
-/// it has one, the experiments that have a record, side by side, and the first real data set's figures. Returns the files that were written, whether or not their content changed.
+/// Writes a chart of accuracy against T per evidence file, those of each sweep, and the page of all results: all
+/// experiments side by side, then of each evidence file its table, what it says of the protection, the chart, and the
+/// drawing `STEM-images.svg` of the figures if there is one; and the sweeps. For a checkout the same goes to
+/// `docs/RESULTS.md`; and between the markers of its README, if it has one, the experiments that have a record, side by
+/// side, and the first real data set's figures. Returns the files that were written, whether or not their content
+/// changed.
 ///
 /// # Errors
 /// No evidence; evidence, a sweep or an experiment that is not what it should be; a README without the markers.
@@ -85,7 +87,7 @@ pub fn refresh(places: &Places) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The evidence files of a folder, by name.
+/// The evidence files of a folder, by experiment and profile.
 fn accounts(results: &Path) -> Result<Vec<Account>> {
     let paths = json_files(results)?;
     if paths.is_empty() {
@@ -106,7 +108,12 @@ fn accounts(results: &Path) -> Result<Vec<Account>> {
             evidence: serde_json::from_str(&json).with_context(what)?,
         })
     };
-    paths.iter().map(read).collect()
+    let mut accounts: Vec<Account> = paths.iter().map(read).collect::<Result<_>>()?;
+    accounts.sort_by_cached_key(|account| {
+        let of = |key: &str| account.evidence[key].as_str().map(String::from);
+        (of("experiment"), of("profile"))
+    });
+    Ok(accounts)
 }
 
 /// The records of sweeps in a folder, by name; none without the folder.

@@ -101,17 +101,21 @@ fn accuracy(run: &Value, network: &str, t: u64) -> Option<f64> {
 }
 
 fn theirs(work: &Published, dataset: &str) -> Vec<Line> {
-    let of_dataset = work.networks.iter().filter(|n| n.dataset == dataset);
+    let of_dataset = work.networks.iter().filter(|n| n.dataset.name() == dataset);
     of_dataset
         .map(|network| {
             let by_t = network.accuracy.iter().copied();
             let lost = by_t
                 .clone()
                 .filter_map(|(t, accuracy)| Some((t, (network.source_accuracy? - accuracy, None))));
+            let note = work.note.iter().map(|note| format!("; {note}"));
             Line {
                 name: format!(
-                    "published: {}, {} ({})",
-                    work.method, network.network, work.source
+                    "published: {}, {} ({}{})",
+                    work.method,
+                    network.network,
+                    work.source,
+                    note.collect::<String>()
                 ),
                 source: network.source_accuracy.map(|accuracy| (accuracy, None)),
                 lost: lost.collect(),
@@ -173,8 +177,9 @@ mod tests {
         let published = Published {
             source: "They".into(),
             method: "M".into(),
+            note: Some("slowly".into()),
             networks: vec![Network {
-                dataset: "cifar10".into(),
+                dataset: datasets::Kind::Cifar10,
                 network: "VGG16".into(),
                 source_accuracy: None,
                 accuracy: vec![(2, 0.91)],
@@ -194,7 +199,7 @@ mod tests {
             rows[0].1,
             ["95.0 ± 0.0 %", "–", "85.0 ± 7.1 %", "10.0 ± 7.1 points"]
         );
-        assert_eq!(rows[1].0, "published: M, VGG16 (They)");
+        assert_eq!(rows[1].0, "published: M, VGG16 (They; slowly)");
         assert_eq!(rows[1].1, ["–", "91.0 %", "–", "–"]);
         assert_eq!(rows.len(), 2);
     }

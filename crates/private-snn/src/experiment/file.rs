@@ -1,6 +1,6 @@
 //! One experiment file and its profiles.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -33,8 +33,9 @@ pub struct Profile {
     pub scaled_down: Vec<String>,
 }
 
-/// The table of a file, laid over that of the file which it extends.
-fn whole(path: &Path) -> Result<Table> {
+/// The table of a file, laid over that of the file which it extends, which may extend another in turn; `above` are the
+/// files that led to this one.
+fn whole(path: &Path, above: &[PathBuf]) -> Result<Table> {
     let what = || path.display().to_string();
     let mut own = table(path)?;
     let without = own.remove("without");
@@ -54,18 +55,25 @@ fn whole(path: &Path) -> Result<Table> {
         );
     };
     let below = path.with_file_name(format!("{name}.toml"));
-    let mut base = table(&below).with_context(|| format!("{}: extends = {name:?}", what()))?;
-    if base.contains_key("extends") {
+    let led: Vec<PathBuf> = above.iter().cloned().chain([path.to_path_buf()]).collect();
+    if led.contains(&below) {
         bail!(
-            "{}: extends = {name:?}, which extends another experiment itself; extend that one",
+            "{}: extends = {name:?}, which extends this one in turn",
             what()
         );
     }
+    let mut base =
+        whole(&below, &led).with_context(|| format!("{}: extends = {name:?}", what()))?;
     if let Some(without) = without {
         leave_out(&mut base, without).with_context(|| format!("{}: without", what()))?;
     }
     overrides::merge(&mut base, &own);
     Ok(base)
+}
+
+fn table(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    text.parse().with_context(|| path.display().to_string())
 }
 
 /// Removes the variants with these names, from the profiles too.
@@ -88,11 +96,6 @@ fn variants(table: &mut Table) -> Option<&mut Table> {
     table.get_mut("variants").and_then(Value::as_table_mut)
 }
 
-fn table(path: &Path) -> Result<Table> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
-    text.parse().with_context(|| path.display().to_string())
-}
-
 impl ExperimentFile {
     /// Names of the experiments of a folder, sorted.
     ///
@@ -107,15 +110,15 @@ impl ExperimentFile {
         })
     }
 
-    /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file. A file with the key `extends` says
-    /// only what differs from the experiment of that name beside it, which extends none itself; the key `without` names
-    /// variants of that experiment which this one does not have.
+    /// Reads experiment `name` of `folder`; `name` may also be the path of a .toml file. A file with the key `extends`
+    /// says only what differs from the experiment of that name beside it, which may do so in turn; the key `without`
+    /// names variants of that experiment which this one does not have.
     ///
     /// # Errors
     /// No such experiment (with those there are); not TOML; a profile that is not one.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
         let path = find(folder, name, "experiment")?;
-        let mut base = whole(&path)?;
+        let mut base = whole(&path, &[])?;
         let profiles = match base.remove("profiles") {
             Some(Value::Table(profiles)) if !profiles.is_empty() => profiles,
             _ => bail!(
@@ -251,7 +254,9 @@ pub fn find(folder: &Path, name: &str, kind: &str) -> Result<PathBuf> {
 fn names_in(folder: &Path) -> std::io::Result<Vec<String>> {
     let stem = |path: &PathBuf| Some(path.file_stem()?.to_string_lossy().into_owned());
     let paths = with_extension(folder, "toml")?;
-    Ok(paths.iter().filter_map(stem).collect())
+    // by name, not by file: a name comes before the longer ones that begin with it
+    let names: BTreeSet<String> = paths.iter().filter_map(stem).collect();
+    Ok(names.into_iter().collect())
 }
 
 #[cfg(test)]
@@ -324,8 +329,8 @@ mod tests {
             error.contains("a.toml: extends = \"b\"") && error.contains("b.toml"),
             "{error}"
         );
-        write("b", "extends = 'c'");
-        assert!(refused("a").contains("extends another experiment"));
+        write("b", "extends = 'a'");
+        assert!(refused("a").contains("b.toml: extends = \"a\", which extends this one in turn"));
         assert!(refused("c").contains("needs the name of an experiment"));
     }
 }

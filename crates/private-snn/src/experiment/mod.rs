@@ -10,4 +10,4 @@ mod rehearsal;
 pub use checked::{Experiment, safe_name};
 pub use config::{ClassifierConfig, DataConfig, EvaluateConfig, ExperimentConfig, VariantConfig};
 pub use file::{ExperimentFile, Profile, find};
-pub use rehearsal::REHEARSAL;
+pub use rehearsal::rehearsal;

@@ -21,7 +21,8 @@ const CONVENTIONS: &str = "<p>Estimates at 45 nm: 4.6 pJ per multiply-accumulate
     factor T. With memory: by events, and 5 pJ for every 32-bit word that either network moves: a weight and an activation \
     per multiply-accumulate and a result per output in the source network; a weight and a membrane, read and written, per \
     accumulate, a membrane, read and written, per neuron and step, and an address, written and read, per spike in the \
-    spiking one. With direct coding the first layer's multiply-accumulates are counted once per image.</p>";
+    spiking one. With direct coding the first layer's multiply-accumulates are counted once per image, and its currents read at every \
+    step.</p>";
 
 /// Energy and firing rates.
 pub fn energy(html: &mut String, report: &Value) {

@@ -452,7 +452,8 @@ pub fn threat_model(html: &mut String) {
     let judged = "The judge, the test accuracies, the distances to real images, the control conversion and its training \
                   on real images use these: they measure, they are not part of what is released. Synthesis, conversion and encryption \
                   see the source network and the synthetic images alone.";
-    let limits = "The attacks are the paper's two: A1 reads the weights as a network without time (of ReLUs, or of rates: see its settings) and raises a class \
+    let limits = "The attacks are the paper's two: A1 reads the weights as a network without time, of ReLUs as in the paper or, if \
+                  its settings say so, of rates, and raises a class \
                   score by gradient ascent on the input; A2 does so through the spikes with a surrogate gradient. A \
                   figure here measures these attacks at these settings; it bounds nothing stronger, and no adaptive attack.";
     let body: String = [classes, judged, limits]

@@ -7,10 +7,10 @@ const READING: f64 = 0.05;
 /// Share of recognised pictures within which A1 counts as unhindered.
 const REBUILT: f64 = 0.10;
 
-/// A sentence where the figures show that the encryption fails: the better one of the encrypted network's readings is within
-/// 5 points of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where the judge recognises
-/// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
-/// ([`super::rows::rows`]), the mean where there are several `runs`.
+/// A sentence where the figures show that the encryption fails: the better one of the encrypted network's readings is
+/// within 5 points of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where
+/// the judge recognises at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the
+/// figure of a row ([`super::rows::rows`]), the mean where there are several `runs`.
 pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<String> {
     let of = |key: &str| figure(key).filter(|value| value.is_finite());
     let readings = [

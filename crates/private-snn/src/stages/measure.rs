@@ -136,9 +136,9 @@ pub fn print(name: &str, measures: &Measures) {
     }
     if let Some(reading) = &measures.reading {
         println!(
-            "{name}: encrypted, its weights read as a ReLU network {:.2} %, as a network of rates {}; a layer's weights \
+            "{name}: encrypted, its weights read as a ReLU network {}, as a network of rates {}; a layer's weights \
              changed by {:.2} % at most",
-            reading.accuracy * 100.0,
+            show(Some(reading.accuracy), Unit::Percent),
             show(reading.rate_accuracy, Unit::Percent),
             reading.largest_weight_change * 100.0
         );

@@ -132,18 +132,17 @@ pub fn is_interruption(error: &anyhow::Error) -> bool {
         .any(|cause| cause.to_string() == snn_core::Error::Interrupted.to_string())
 }
 
-/// That a training or an ascent left the finite numbers, in words; none if the error is another.
+/// That a synthesis, a training or an ascent left the finite numbers, in words; none if the error is another.
 pub fn divergence(error: &anyhow::Error) -> Option<String> {
     let diverged = error.chain().find(|cause| {
-        matches!(cause.downcast_ref(), Some(ann::Error::Diverged { .. }))
-            || matches!(
-                cause.downcast_ref(),
-                Some(::encrypt::Error::Diverged { .. })
-            )
-            || matches!(
-                cause.downcast_ref(),
-                Some(attack_eval::Error::Diverged { .. })
-            )
+        use ::encrypt::Error::Diverged as OfEncryption;
+        use ::synth::Error::NotFinite as OfSynthesis;
+        use ann::Error::Diverged as OfTraining;
+        use attack_eval::Error::Diverged as OfAttack;
+        matches!(cause.downcast_ref(), Some(OfTraining { .. }))
+            || matches!(cause.downcast_ref(), Some(OfSynthesis { .. }))
+            || matches!(cause.downcast_ref(), Some(OfEncryption { .. }))
+            || matches!(cause.downcast_ref(), Some(OfAttack { .. }))
     });
     diverged.map(|cause| cause.to_string())
 }

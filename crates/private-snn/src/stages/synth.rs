@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ::synth::{Generator, SynthConfig};
 use ann::{Ann, SyntheticSet};
 use anyhow::Result;
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use snn_core::progress::{Flow, Progress, Watch};
 
@@ -87,7 +88,7 @@ fn by_pixels(
         let range = start..config.count.min(start + config.batch);
         let path = shard(slot, config, start);
         if path.exists() {
-            shards.push(SyntheticSet::load(&path, &ctx.device)?);
+            shards.push(SyntheticSet::load(&path, &Device::Cpu)?);
             continue;
         }
         let seed = ctx.seed_of("synth");
@@ -115,7 +116,7 @@ fn by_generator(
     };
     let mut shards: Vec<SyntheticSet> = (0..generator.made())
         .step_by(config.batch)
-        .map(|start| SyntheticSet::load(&shard(slot, config, start), &ctx.device))
+        .map(|start| SyntheticSet::load(&shard(slot, config, start), &Device::Cpu))
         .collect::<ann::Result<_>>()?;
     while generator.made() < config.count {
         let start = generator.made();
@@ -139,6 +140,6 @@ pub fn load(ctx: &Context, finished: &Finished) -> Result<SyntheticSet> {
 pub fn load_synthetic(outcome: &super::VariantOutcome) -> Result<SyntheticSet> {
     Ok(SyntheticSet::load(
         &outcome.synthetic.path(SET),
-        &candle_core::Device::Cpu,
+        &Device::Cpu,
     )?)
 }

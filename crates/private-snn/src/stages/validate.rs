@@ -107,8 +107,8 @@ pub fn network(
     stage.figures()
 }
 
-/// Reads the encrypted network as networks without time and compares its weights with those of the source network, from the
-/// folder of the conversion.
+/// Reads the encrypted network as networks without time and compares its weights with those of the source network, from
+/// the folder of the conversion.
 pub fn reading(
     ctx: &Context,
     name: &str,

@@ -3,16 +3,17 @@
 use std::collections::BTreeMap;
 
 use super::record::Record;
-use super::table::{FIGURES, Figure, Row, rows};
+use super::table::{CONTROL, FIGURES, Figure, Row, rows};
 use crate::report::{Chart, Line, Scale};
 
 /// What is drawn.
-const DRAWN: [&str; 6] = [
+const DRAWN: [&str; 7] = [
     "source",
     "converted at T",
-    "with real data at T",
+    CONTROL,
     "encrypted at T",
     "ReLU reading",
+    "rate reading",
     "A1 recognised",
 ];
 /// Ratio of the largest to the smallest value from which an axis is logarithmic.
@@ -120,8 +121,8 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    /// The runs of the record do not attack.
-    const MEASURED: usize = DRAWN.len() - 1;
+    /// The runs of the record do not attack, and read no rates.
+    const MEASURED: usize = DRAWN.len() - 2;
 
     fn picture(record: &Record) -> String {
         pictures(record).remove(0).svg

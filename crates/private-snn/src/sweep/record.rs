@@ -12,7 +12,7 @@ use snn_core::checkpoint::write_atomically;
 use super::plan::{AS_IT_IS, Run};
 use crate::stages::Measures;
 
-/// Raised when the shape of the file changes.
+/// Raised when older files can no longer be read.
 const FORMAT: &str = "sweep/1";
 
 /// A record file.
@@ -150,11 +150,20 @@ impl Entry {
     }
 }
 
-/// A value without the quotes of a string, and of a table the values alone.
-fn plain(value: &Value) -> String {
+/// A value without the quotes of a string, and of a table its entries, `rule` and `kind` by their values alone.
+pub(super) fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
-        Value::Object(map) => map.values().map(plain).collect::<Vec<_>>().join(" "),
+        Value::Object(map) => {
+            let named = |key: &String| key == "rule" || key == "kind";
+            let first = map.iter().filter(|(key, _)| named(key));
+            let rest = map.iter().filter(|(key, _)| !named(key));
+            first
+                .map(|(_, value)| plain(value))
+                .chain(rest.map(|(key, value)| format!("{key} {}", plain(value))))
+                .collect::<Vec<_>>()
+                .join(" ")
+        }
         other => other.to_string(),
     }
 }

@@ -17,7 +17,7 @@ pub struct Figure {
 }
 
 /// The conversion that is compared with, which is nobody's result.
-const CONTROL: &str = "with real data at T";
+pub(super) const CONTROL: &str = "with real data at T";
 
 /// The figures of the table, in order.
 pub const FIGURES: [Figure; 9] = [
@@ -89,21 +89,21 @@ impl<'a> Row<'a> {
         self.entries[0]
     }
 
-    /// Mean and sample deviation over the seeds; none if a run of them has diverged.
+    /// Mean and sample deviation over the seeds that did not diverge.
     pub fn spread(&self, figure: &Figure) -> Option<(f64, Option<f64>)> {
-        let figures = self.entries.iter().map(|entry| entry.figures.as_ref());
-        let values = figures.map(|figures| figures.and_then(figure.of));
+        let figures = self
+            .entries
+            .iter()
+            .filter_map(|entry| entry.figures.as_ref());
+        let values = figures.map(figure.of);
         spread(&values.collect::<Option<Vec<f64>>>()?)
     }
 
     fn cell(&self, figure: &Figure) -> Option<String> {
-        if self.entries.iter().any(|entry| entry.diverged.is_some()) {
-            return Some("diverged".into());
-        }
         let (mean, deviation) = self.spread(figure)?;
         let text = show_spread(mean, deviation, figure.unit);
-        let figures = self.first().figures.as_ref();
-        Some(match figures.and_then(figure.timesteps) {
+        let mut figures = self.entries.iter().filter_map(|e| e.figures.as_ref());
+        Some(match figures.next().and_then(figure.timesteps) {
             Some(timesteps) => format!("{text} at {timesteps}"),
             None => text,
         })
@@ -145,7 +145,14 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
     let names = figures.iter().map(|figure| figure.name.to_string());
     let mut lines = vec![head.into_iter().chain(names).collect::<Vec<String>>()];
     for row in &rows {
-        let seeds: Vec<String> = row.entries.iter().map(|e| e.seed.to_string()).collect();
+        let seeds: Vec<String> = row
+            .entries
+            .iter()
+            .map(|entry| match entry.diverged {
+                None => entry.seed.to_string(),
+                Some(_) => format!("{} (diverged)", entry.seed),
+            })
+            .collect();
         let cells = figures
             .iter()
             .map(|figure| row.cell(figure).unwrap_or_else(|| "–".into()));
@@ -160,7 +167,7 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
 }
 
 /// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals. None
-/// without runs.
+/// where there is nothing to choose: without runs, or where all reach the same.
 pub fn best(record: &Record) -> Option<String> {
     let rows = rows(record);
     let mut reached = FIGURES.iter().filter(|figure| {
@@ -168,15 +175,17 @@ pub fn best(record: &Record) -> Option<String> {
         of_spikes && rows.iter().any(|row| row.spread(figure).is_some())
     });
     let figure = reached.next_back()?;
-    let mut best: Option<(f64, &Row)> = None;
-    for row in &rows {
-        if let Some((mean, _)) = row.spread(figure)
-            && best.is_none_or(|(highest, _)| mean > highest)
-        {
-            best = Some((mean, row));
-        }
+    let means: Vec<(f64, &Row)> = rows
+        .iter()
+        .filter_map(|row| Some((row.spread(figure)?.0, row)))
+        .collect();
+    let (highest, row) = means
+        .iter()
+        .copied()
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    if means.len() > 1 && means.iter().all(|(mean, _)| *mean == highest) {
+        return None;
     }
-    let (_, row) = best?;
     Some(format!(
         "{} ({} {})",
         row.first().label(),
@@ -239,9 +248,12 @@ mod tests {
         for entry in &mut three.runs {
             entry.figures.as_mut().unwrap().encrypted = None;
         }
+        assert_eq!(best(&three), None);
+        let converted = &mut three.runs[1].figures.as_mut().unwrap().converted;
+        converted.accuracy_by_t[0].accuracy = 0.95;
         assert_eq!(
             best(&three).unwrap(),
-            "encrypt.epochs=1 (converted 93.3 % at 4)"
+            "encrypt.epochs=2 (converted 95.0 % at 4)"
         );
         assert_eq!(best(&record(3, &[])), None);
     }

@@ -27,9 +27,9 @@ const FORMAT: &str = "generator/1";
 /// loss(z, w) = mean over images of CE(softmax(f(G_w(z)) / temperature), target) + batch_norm_statistics * distance
 /// ```
 ///
-/// with Adam; the vectors are then done with, the weights go on to the next batch, which therefore needs few iterations.
-/// Targets are those of [`crate::synthesise`]. A batch depends on all before it, so that a set cannot be made in parts
-/// apart; what it starts from is all in [`Generator::save`].
+/// with Adam, whose moments begin anew with each batch; the vectors are then done with, the weights go on to the next
+/// batch, which therefore needs few iterations. Targets are those of [`crate::synthesise`]. A batch depends on all before
+/// it, so that a set cannot be made in parts apart; what it starts from, the network aside, is in [`Generator::save`].
 ///
 /// One generator for all images and vectors optimised together with it are from Fang et al., "Up to 100x faster
 /// data-free knowledge distillation", AAAI 2022; its meta-learning and its adversarial student are left out.
@@ -79,11 +79,12 @@ impl Generator {
         self.made
     }
 
-    /// Makes the next images, `config.batch` of them or what is left; `watch` hears of every iteration.
+    /// Makes the next images, N being `config.batch` or what is left: images `[N, C, H, W]`, targets and logits `[N, K]`.
+    /// `watch` hears of every iteration.
     ///
     /// # Errors
-    /// No image left to make; a loss that is not finite; the watcher's wish to stop, after which the weights are no longer
-    /// those that the batch began with: go on from what was saved before.
+    /// No image left to make; a loss that is not finite; the watcher's wish to stop, after which the weights are no
+    /// longer those that the batch began with: go on from what was saved before.
     pub fn next_batch(&mut self, ann: &Ann, watch: &mut Watch) -> Result<SyntheticSet> {
         let config = &self.config;
         let range = self.made..config.count.min(self.made + config.batch);
@@ -171,8 +172,8 @@ impl Generator {
     /// Goes on from what [`Generator::save`] wrote.
     ///
     /// # Errors
-    /// Those of [`Generator::new`]; a file that cannot be read, of other settings or another seed, or whose weights do not
-    /// fit, with its name.
+    /// Those of [`Generator::new`]; a file that cannot be read, of other settings or another seed, or whose weights do
+    /// not fit, with its name.
     pub fn resume(path: &Path, ann: &Ann, config: &SynthConfig, seed: Seed) -> Result<Self> {
         let mut generator = Self::new(ann, config, seed)?;
         let device = ann.parameters().device();
@@ -198,23 +199,13 @@ impl Generator {
 }
 
 /// Adam without weight decay.
-fn adam(first: f64) -> OptimiserConfig {
-    match OptimiserConfig::adam() {
-        OptimiserConfig::Adam {
-            beta2,
-            epsilon,
-            weight_decay,
-            decoupled,
-            amsgrad,
-            ..
-        } => OptimiserConfig::Adam {
-            beta1: first,
-            beta2,
-            epsilon,
-            weight_decay,
-            decoupled,
-            amsgrad,
-        },
-        other => other,
+fn adam(beta1: f64) -> OptimiserConfig {
+    OptimiserConfig::Adam {
+        beta1,
+        beta2: 0.999,
+        epsilon: 1e-8,
+        weight_decay: 0.0,
+        decoupled: false,
+        amsgrad: false,
     }
 }
