@@ -30,12 +30,15 @@ pub fn blocks(record: &Record) -> Vec<Block> {
     if let Some(best) = best(record) {
         blocks.push(Block::Text(format!("Most accurate: {best}.")));
     }
+    blocks.push(Block::Text(
+        "Drawn: accuracies on the validation images and, where the sweep attacks, the share of the pictures rebuilt by A1 \
+         from the encrypted network that the judge recognises; means over the seeds."
+            .into(),
+    ));
     blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {
         file: picture.file,
         description: format!("Accuracy and leakage: {}", picture.title),
-        caption: "Accuracy on the validation images and, where the sweep attacks, the share of the pictures rebuilt by A1 \
-                  from the encrypted network that the judge recognises; means over the seeds."
-            .into(),
+        caption: format!("{}.", picture.title),
     }));
     blocks
 }

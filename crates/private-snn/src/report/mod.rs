@@ -25,5 +25,5 @@ pub(crate) use results::spread;
 pub use results::{Results, file_name};
 pub(crate) use rows::{Row, Unit, rows, show, show_spread, target_name};
 pub use rows::{align_left, summary_table};
-pub(crate) use svg::{Chart, Line, Scale};
+pub(crate) use svg::{COLOURS, Chart, Line, Scale};
 pub(crate) use verdict::verdict;

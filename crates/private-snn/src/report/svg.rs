@@ -47,8 +47,8 @@ const RIGHT: f64 = 24.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 44.0;
 const ROW: f64 = 18.0;
-const COLOURS: [&str; 6] = [
-    "#0b3c8c", "#c2410c", "#047857", "#7e22ce", "#b45309", "#475569",
+pub(crate) const COLOURS: [&str; 8] = [
+    "#0b3c8c", "#c2410c", "#047857", "#7e22ce", "#ca8a04", "#475569", "#0891b2", "#be185d",
 ];
 
 impl Chart<'_> {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::record::Record;
 use super::table::{CONTROL, FIGURES, Figure, Row, rows};
-use crate::report::{Chart, Line, Scale};
+use crate::report::{COLOURS, Chart, Line, Scale};
 
 /// What is drawn.
 const DRAWN: [&str; 7] = [
@@ -16,6 +16,8 @@ const DRAWN: [&str; 7] = [
     "rate reading",
     "A1 recognised",
 ];
+// a line whose colour another has tells nothing
+const _: () = assert!(DRAWN.len() <= COLOURS.len());
 /// Ratio of the largest to the smallest value from which an axis is logarithmic.
 const WIDE: f64 = 20.0;
 
