@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::document::Block;
 use super::experiment::Account;
@@ -16,6 +17,8 @@ pub struct Column {
     profile: String,
     /// Name of its evidence without extension.
     stem: String,
+    /// What the experiment's file says now.
+    settings: Value,
     paper: Option<Paper>,
 }
 
@@ -36,6 +39,7 @@ impl Column {
                         experiment: experiment.name.clone(),
                         profile: profile.to_string(),
                         stem: evidence.trim_end_matches(".json").to_string(),
+                        settings: serde_json::to_value(&*experiment)?,
                         paper: Paper::read(paper, experiment.dataset.name())?,
                     });
                 }
@@ -94,4 +98,23 @@ pub fn table<'a>(columns: impl IntoIterator<Item = &'a Column>, accounts: &[Acco
 /// Whether there is a record.
 pub fn has_record(column: &Column, accounts: &[Account]) -> bool {
     accounts.iter().any(|account| account.stem == column.stem)
+}
+
+/// Which records were made with other settings than the files have now; nothing if none was.
+pub fn outdated(columns: &[Column], accounts: &[Account]) -> Option<Block> {
+    let is_outdated = |column: &&Column| {
+        let account = accounts.iter().find(|account| account.stem == column.stem);
+        account.is_some_and(|account| account.evidence["runs"][0]["settings"] != column.settings)
+    };
+    let names: Vec<String> = columns
+        .iter()
+        .filter(is_outdated)
+        .map(|column| format!("{}, {}", column.experiment, column.profile))
+        .collect();
+    (!names.is_empty()).then(|| {
+        Block::Text(format!(
+            "Recorded with other settings than the experiment's file has now, or before it had all of them: {}.",
+            names.join("; ")
+        ))
+    })
 }

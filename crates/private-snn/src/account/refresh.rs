@@ -153,12 +153,15 @@ fn everything(
              of its tables is at hand.",
         ),
         overall::table(columns, accounts),
+    ];
+    blocks.extend(overall::outdated(columns, accounts));
+    blocks.extend([
         Block::Heading(2, "Accuracy against the number of time steps".into()),
         text(
             "Of every variant on the test images that its spiking networks are evaluated on, beside figures that other \
              work published for networks and trainings of its own.",
         ),
-    ];
+    ]);
     blocks.extend(by_t);
     for account in accounts {
         let of = |key: &str| account.evidence[key].as_str().unwrap_or("?");
@@ -186,6 +189,7 @@ fn excerpt(columns: &[Column], accounts: &[Account], figures: &Path) -> Vec<Bloc
         .iter()
         .filter(|column| overall::has_record(column, accounts));
     let mut blocks = vec![overall::table(recorded, accounts)];
+    blocks.extend(overall::outdated(columns, accounts));
     for account in accounts {
         let of = |key: &str| account.evidence[key].as_str().unwrap_or("?");
         let name = format!("{}, {}", of("experiment"), of("profile"));
@@ -296,6 +300,7 @@ mod tests {
         let (all, page) = (read("docs/RESULTS.md"), read("results.html"));
         for part in [
             "cifar10, paper: no record",
+            "before it had all of them: glyphs, cpu.",
             "Drawn",
             "below about 2 points",
             "0.5 ± 0.1 points",

@@ -59,6 +59,11 @@ fn shard(slot: &OpenSlot, config: &SynthConfig, start: usize) -> PathBuf {
     slot.path(&format!("shard-{:05}.safetensors", start / config.batch))
 }
 
+/// The images of the shard that starts at image `start`.
+fn images(config: &SynthConfig, start: usize) -> Range<usize> {
+    start..config.count.min(start + config.batch)
+}
+
 /// Tells `watch` of images `range` as part of the whole set.
 fn part_of_all<'a>(
     config: &SynthConfig,
@@ -85,7 +90,7 @@ fn by_pixels(
 ) -> Result<Vec<SyntheticSet>> {
     let mut shards = Vec::new();
     for start in (0..config.count).step_by(config.batch) {
-        let range = start..config.count.min(start + config.batch);
+        let range = images(config, start);
         let path = shard(slot, config, start);
         if path.exists() {
             shards.push(SyntheticSet::load(&path, &Device::Cpu)?);
@@ -120,8 +125,7 @@ fn by_generator(
         .collect::<ann::Result<_>>()?;
     while generator.made() < config.count {
         let start = generator.made();
-        let range = start..config.count.min(start + config.batch);
-        let mut watch = part_of_all(config, range, watch);
+        let mut watch = part_of_all(config, images(config, start), watch);
         let set = generator.next_batch(ann, &mut watch)?;
         set.save(&shard(slot, config, start))?;
         generator.save(&path)?;
