@@ -331,6 +331,10 @@ impl SpikingNetwork {
                         ops::mask::mask(&x, &mask)?
                     }
                 },
+                Layer::Shortcut { from, kernel, .. } => {
+                    let scale = self.parameters.scale(index)?;
+                    ops::shortcut::shortcut(&x, &spikes[from], scale, *kernel)?
+                }
                 layer => self.weighted_or_reshaping(index, layer, &x)?,
             };
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use crate::topology::Topology;
+use crate::topology::{Topology, is_trained};
 use crate::{Error, Result};
 
 /// Tensors named `"{layer}.{tensor}"`, such as `"0.weight"`; f32, on one device.
@@ -109,13 +109,22 @@ impl Parameters {
         &self.0
     }
 
-    /// A copy whose trained tensors (weights, biases, scales, shifts; not running statistics) are variables, and those
-    /// variables by name. Setting a variable changes the copy.
+    /// The factors of a shortcut.
+    ///
+    /// # Errors
+    /// Another layer.
+    pub fn scale(&self, layer: usize) -> Result<&Tensor> {
+        self.get(layer, "scale")
+            .ok_or_else(|| Error::argument("layer", format!("layer {layer} is no shortcut")))
+    }
+
+    /// A copy whose trained tensors (weights, biases, batch norm's scales and shifts, thresholds; neither running
+    /// statistics nor the scales of shortcuts) are variables, and those variables by name. Setting a variable changes the copy.
     pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
         let mut tensors = BTreeMap::new();
         let mut variables = Vec::new();
         for (name, tensor) in &self.0 {
-            if name.contains(".running_") {
+            if !is_trained(name) {
                 tensors.insert(name.clone(), tensor.copy()?);
             } else {
                 let variable = Var::from_tensor(&tensor.copy()?)?;
@@ -126,15 +135,17 @@ impl Parameters {
         Ok((Self(tensors), variables))
     }
 
-    /// The same tensors as variables, and these by name: those that are variables already are not copied. Without running
-    /// statistics.
+    /// The same with its trained tensors as variables, and these by name: those that are variables already are not copied.
     pub(crate) fn over_variables(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let mut tensors = self.0.clone();
         let mut variables = Vec::with_capacity(self.0.len());
-        for (name, tensor) in &self.0 {
-            variables.push((name.clone(), Var::from_tensor(tensor)?));
+        for (name, tensor) in &mut tensors {
+            if is_trained(name) {
+                let variable = Var::from_tensor(tensor)?;
+                *tensor = variable.as_tensor().clone();
+                variables.push((name.clone(), variable));
+            }
         }
-        let tensor = |(name, v): &(String, Var)| (name.clone(), v.as_tensor().clone());
-        let tensors = variables.iter().map(tensor).collect();
         Ok((Self(tensors), variables))
     }
 

@@ -57,6 +57,16 @@ pub enum Layer {
         /// Side and stride of the square.
         kernel: usize,
     },
+    /// Adds the output of an earlier activation to the first channels, see [`crate::ops::shortcut`]. It follows a
+    /// convolution, its batch norm or another shortcut, and an activation or another shortcut follows it.
+    Shortcut {
+        /// Index of the activation.
+        from: usize,
+        /// Its channels, C'.
+        channels: usize,
+        /// Side of the squares whose means are added; 1 for each number itself.
+        kernel: usize,
+    },
     /// `[C, H, W]` to `[C * H * W]`.
     #[serde(deserialize_with = "no_fields")]
     Flatten,
@@ -92,6 +102,11 @@ fn no_fields<'de, D: Deserializer<'de>>(deserializer: D) -> std::result::Result<
     NoFields::deserialize(deserializer).map(|_| ())
 }
 
+/// Whether training changes a tensor of this name: not running statistics and the scales of shortcuts.
+pub(crate) fn is_trained(name: &str) -> bool {
+    !name.contains(".running_") && !name.ends_with(".scale")
+}
+
 /// Most numbers in a tensor or an activation: beyond any network that could be run, and so far from overflow that a
 /// batch, the steps and the bytes of a number fit on top.
 const MAX_NUMBERS: usize = usize::MAX >> 24;
@@ -115,6 +130,7 @@ impl Layer {
             Layer::Activation { .. } => "activation",
             Layer::AvgPool2d { .. } => "avg_pool2d",
             Layer::MaxPool2d { .. } => "max_pool2d",
+            Layer::Shortcut { .. } => "shortcut",
             Layer::Flatten => "flatten",
             Layer::Dropout { .. } => "dropout",
         }
@@ -158,6 +174,7 @@ impl Layer {
             Layer::Activation {
                 function: ActivationFunction::Qcfs { .. },
             } => vec![("threshold", vec![1])],
+            Layer::Shortcut { channels, .. } => vec![("scale", vec![channels])],
             _ => Vec::new(),
         }
     }
@@ -235,11 +252,13 @@ impl Layer {
                 Err(format!("levels must be in 1..={MAX_LEVELS}, got {levels}"))
             }
             Layer::Activation { .. } => Ok(input.to_vec()),
+            Layer::Shortcut { .. } => image().map(|_| input.to_vec()),
         }
     }
 }
 
-/// A sequential network: input shape `[C, H, W]`, layers, classes. Built by [`Topology::new`], which checks that the
+/// A network as a list of layers, each fed by the one before it and shortcuts by an earlier activation too: input shape
+/// `[C, H, W]`, layers, classes. Built by [`Topology::new`], which checks that the
 /// layers fit together, so that a `Topology` in hand is always a valid one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawTopology")]
@@ -284,7 +303,9 @@ impl Topology {
             ));
         }
         count(&input).map_err(|message| Error::argument("input", message))?;
-        topology.check_sizes(&topology.try_shapes()?)?;
+        let shapes = topology.try_shapes()?;
+        topology.check_shortcuts(&shapes)?;
+        topology.check_sizes(&shapes)?;
         match topology.layers.last() {
             Some(Layer::Linear { .. }) => Ok(topology),
             _ => Err(Error::argument(
@@ -350,6 +371,54 @@ impl Topology {
         Ok(shapes)
     }
 
+    /// Checks where shortcuts begin and end.
+    fn check_shortcuts(&self, shapes: &[Vec<usize>]) -> Result<()> {
+        for (index, layer) in self.layers.iter().enumerate() {
+            let Layer::Shortcut {
+                from,
+                channels,
+                kernel,
+            } = *layer
+            else {
+                continue;
+            };
+            let fail = |message: String| Error::Layer {
+                index,
+                kind: layer.kind(),
+                message,
+            };
+            let before = index.checked_sub(1).map(|before| &self.layers[before]);
+            if !matches!(
+                before,
+                Some(Layer::Conv2d { .. } | Layer::BatchNorm { .. } | Layer::Shortcut { .. })
+            ) || !matches!(
+                self.layers.get(index + 1),
+                Some(Layer::Activation { .. } | Layer::Shortcut { .. })
+            ) {
+                let message =
+                    "must stand between a convolution or its batch norm and an activation";
+                return Err(fail(message.into()));
+            }
+            if from >= index || !matches!(self.layers[from], Layer::Activation { .. }) {
+                return Err(fail(format!("layer {from} is no activation before it")));
+            }
+            let to = &shapes[index];
+            let wanted = [
+                Some(channels),
+                to[1].checked_mul(kernel),
+                to[2].checked_mul(kernel),
+            ];
+            let is = shapes[from].iter().copied().map(Some);
+            if kernel == 0 || channels > to[0] || !is.eq(wanted) {
+                return Err(fail(format!(
+                    "layer {from} gives {:?}, of which {channels} channels and the kernel {kernel} do not make {to:?}",
+                    shapes[from]
+                )));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that [`Topology::macs`], [`Topology::parameter_count`] and [`Topology::neuron_count`] do not overflow.
     fn check_sizes(&self, shapes: &[Vec<usize>]) -> Result<()> {
         let (mut macs, mut numbers) = (0u64, 0usize);
@@ -382,12 +451,19 @@ impl Topology {
     }
 
     /// The name by which reports call layer `index`: that of the weighted layer which feeds it or which it is, such as
-    /// `conv1`, `conv2`, `linear1`, each kind counted from 1; `input` before the first of them.
+    /// `conv1`, `conv2`, `linear1`, each kind counted from 1; `input` before the first of them. A shortcut has a name of
+    /// its own, such as `shortcut1`.
     pub fn layer_name(&self, index: usize) -> String {
-        let (mut convolutions, mut linears) = (0, 0);
+        let (mut convolutions, mut linears, mut shortcuts) = (0, 0, 0);
         let mut name = "input".to_string();
-        for layer in self.layers.iter().take(index.saturating_add(1)) {
+        for (i, layer) in self.layers.iter().take(index.saturating_add(1)).enumerate() {
             match layer {
+                Layer::Shortcut { .. } => {
+                    shortcuts += 1;
+                    if i == index {
+                        return format!("shortcut{shortcuts}");
+                    }
+                }
                 Layer::Conv2d { .. } => {
                     convolutions += 1;
                     name = format!("conv{convolutions}");
@@ -432,7 +508,7 @@ impl Topology {
     pub fn parameter_count(&self) -> usize {
         self.tensor_shapes()
             .iter()
-            .filter(|(name, _)| !name.contains("running_"))
+            .filter(|(name, _)| is_trained(name))
             .map(|(_, shape)| shape.iter().product::<usize>())
             .sum()
     }
@@ -459,6 +535,17 @@ impl Topology {
     /// Indices of the layers with weights.
     pub fn weighted(&self) -> Vec<usize> {
         self.indices(Layer::is_weighted)
+    }
+
+    /// Indices of the shortcuts.
+    pub fn shortcuts(&self) -> Vec<usize> {
+        self.indices(|layer| matches!(layer, Layer::Shortcut { .. }))
+    }
+
+    /// Index of the last layer that takes the output of activation `index` as a shortcut.
+    pub fn last_shortcut_from(&self, index: usize) -> Option<usize> {
+        let takes = |layer: &Layer| matches!(layer, Layer::Shortcut { from, .. } if *from == index);
+        self.layers.iter().rposition(takes)
     }
 
     fn indices(&self, wanted: impl Fn(&Layer) -> bool) -> Vec<usize> {

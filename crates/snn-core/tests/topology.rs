@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
 use serde_json::json;
-use snn_core::{Layer, Parameters, Topology};
+use snn_core::{ActivationFunction, Layer, Parameters, Topology};
+
+const RELU: Layer = Layer::Activation {
+    function: ActivationFunction::Relu,
+};
 
 fn conv(kernel: usize, padding: usize) -> Layer {
     Layer::Conv2d {
@@ -166,4 +170,89 @@ fn layers_are_named_after_their_weights() {
         names,
         ["input", "conv1", "conv1", "conv1", "linear1", "linear2"]
     );
+}
+
+fn shortcut(from: usize, channels: usize, kernel: usize) -> Layer {
+    Layer::Shortcut {
+        from,
+        channels,
+        kernel,
+    }
+}
+
+/// Two populations of 2 and 3 channels, and a shortcut from the first to the second.
+fn residual(shortcut: Layer) -> Vec<Layer> {
+    let conv = |in_channels, out_channels, stride| Layer::Conv2d {
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride,
+        padding: 1,
+        bias: false,
+    };
+    let norm = Layer::BatchNorm {
+        channels: 3,
+        epsilon: 1e-5,
+    };
+    vec![
+        conv(2, 2, 1),
+        RELU,
+        conv(2, 3, 2),
+        norm,
+        shortcut,
+        RELU,
+        Layer::Flatten,
+        linear(12, 3),
+    ]
+}
+
+#[test]
+fn shortcuts_have_a_scale_and_a_name() {
+    let topology = Topology::new("residual", [2, 4, 4], residual(shortcut(1, 2, 2)));
+    let topology = topology.expect("a topology");
+    assert_eq!(topology.shapes()[4], [3, 2, 2]);
+    assert!(
+        topology
+            .tensor_shapes()
+            .contains(&("4.scale".into(), vec![2]))
+    );
+    // two convolutions, batch norm, the classifier
+    assert_eq!(topology.parameter_count(), 36 + 54 + 6 + 36);
+    assert_eq!(
+        (topology.shortcuts(), topology.last_shortcut_from(1)),
+        (vec![4], Some(4))
+    );
+    assert_eq!(topology.last_shortcut_from(5), None);
+    let names = [3, 4, 5].map(|i| topology.layer_name(i));
+    assert_eq!(names, ["conv2", "shortcut1", "conv2"]);
+    let json = serde_json::to_value(&topology).expect("JSON");
+    let back: Topology = serde_json::from_value(json).expect("a topology");
+    assert_eq!(back, topology);
+}
+
+#[test]
+fn shortcuts_that_do_not_fit_are_refused() {
+    let whole = residual(shortcut(1, 2, 2));
+    for (bad, reason) in [
+        (shortcut(0, 2, 2), "layer 0 is no activation before it"),
+        (shortcut(5, 3, 1), "layer 5 is no activation before it"),
+        (shortcut(99, 2, 2), "layer 99 is no activation before it"),
+        (shortcut(1, 3, 2), "layer 1 gives [2, 4, 4]"),
+        (shortcut(1, 2, 1), "do not make [3, 2, 2]"),
+        (shortcut(1, 2, 0), "the kernel 0"),
+        (shortcut(1, 2, usize::MAX), "layer 1 gives"),
+    ] {
+        let message = refused([2, 4, 4], residual(bad));
+        assert!(
+            message.contains("layer 4 (shortcut)") && message.contains(reason),
+            "{message}"
+        );
+    }
+    for place in [2, 5] {
+        let mut layers = whole.clone();
+        let shortcut = layers.remove(4);
+        layers.insert(place, shortcut);
+        let message = refused([2, 4, 4], layers);
+        assert!(message.contains("must stand between"), "{message}");
+    }
 }

@@ -5,6 +5,7 @@ use super::convolution::Convolution;
 use super::weighted::Weighted;
 use crate::dropout;
 use crate::network::{Batch, Mode, SpikingNetwork};
+use crate::ops::shortcut::Maps;
 use crate::topology::Layer;
 use crate::{Error, Result};
 
@@ -13,8 +14,18 @@ use crate::{Error, Result};
 pub(super) struct Segment {
     /// From the input on; the first is a [`Link::Between`], perhaps one that changes nothing.
     pub(super) links: Vec<Link>,
+    /// What is added to the currents of the population at its end.
+    pub(super) shortcuts: Vec<Shortcut>,
     /// Index of the population's layer at its end and its shape `[C, ...]`; none after the last one.
     pub(super) population: Option<(usize, Vec<usize>)>,
+}
+
+/// Spikes of an earlier population beside the links.
+#[derive(Debug)]
+pub(super) struct Shortcut {
+    /// Segment at whose end the population is.
+    pub(super) from: usize,
+    pub(super) maps: Maps,
 }
 
 #[derive(Debug)]
@@ -31,10 +42,12 @@ impl Link {
 
 impl Segment {
     /// The segments of a network.
-    pub(super) fn all(network: &SpikingNetwork, mode: Mode) -> Vec<Self> {
+    pub(super) fn all(network: &SpikingNetwork, mode: Mode) -> Result<Vec<Self>> {
         let topology = network.topology();
         let shapes = topology.shapes();
-        let mut segments = Vec::new();
+        let map = |shape: &[usize]| [shape[0], shape[1], shape[2]];
+        let mut segments: Vec<Self> = Vec::new();
+        let mut shortcuts = Vec::new();
         let mut input = topology.input().to_vec();
         let mut links = vec![Link::Between(Between::new(&input))];
         for (index, layer) in topology.layers().iter().enumerate() {
@@ -50,6 +63,7 @@ impl Segment {
                 Layer::Activation { .. } => {
                     segments.push(Self {
                         links: std::mem::take(&mut links),
+                        shortcuts: std::mem::take(&mut shortcuts),
                         population: Some((index, shapes[index].clone())),
                     });
                     links = vec![Link::Between(Between::new(&shapes[index]))];
@@ -64,7 +78,6 @@ impl Segment {
                 Layer::Conv2d {
                     stride, padding, ..
                 } => {
-                    let map = |shape: &[usize]| [shape[0], shape[1], shape[2]];
                     let convolution = Convolution {
                         input: map(&input),
                         output: map(&shapes[index]),
@@ -73,6 +86,21 @@ impl Segment {
                     };
                     links.push(Link::Weighted(Weighted::conv2d(index, convolution)));
                 }
+                Layer::Shortcut { from, kernel, .. } => {
+                    let is_from = |segment: &Self| {
+                        let population = segment.population.as_ref();
+                        population.is_some_and(|(layer, _)| *layer == from)
+                    };
+                    let segment = segments.iter().position(is_from);
+                    shortcuts.push(Shortcut {
+                        from: segment.expect("an activation before it, by Topology::new"),
+                        maps: Maps {
+                            scale: network.parameters().scale(index)?.to_vec1()?,
+                            kernel,
+                            shape: map(&input),
+                        },
+                    });
+                }
                 Layer::Linear { .. } => links.push(Link::Weighted(Weighted::linear(index))),
                 _ => unreachable!("refused by SpikingNetwork::new"),
             }
@@ -80,9 +108,15 @@ impl Segment {
         }
         segments.push(Self {
             links,
+            shortcuts,
             population: None,
         });
-        segments
+        Ok(segments)
+    }
+
+    /// Whether the spikes at the end of segment `from` reach its population beside its links.
+    pub(super) fn takes(&self, from: usize) -> bool {
+        self.shortcuts.iter().any(|shortcut| shortcut.from == from)
     }
 
     /// Whether it has a weight.

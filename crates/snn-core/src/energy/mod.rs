@@ -24,6 +24,9 @@
 //!            a layer with analog input as the source's, and 5 (neurons T + 2 neurons T) more
 //!   ```
 //!
+//! A shortcut costs the source network an addition (0.9 pJ) for each number that it adds, and a word read for each; the
+//! spiking network an accumulate for each spike, which is read once more.
+//!
 //! With direct coding the first layer has analog input that is the same at every step: its multiply-accumulates are
 //! counted once per image at 4.6 pJ (its current is computed once and held). Pooling is counted in neither network, nor,
 //! by events and by rate, are biases, membrane updates and memory traffic.
@@ -37,7 +40,7 @@ mod fan_out;
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::Evaluation;
-use crate::topology::Topology;
+use crate::topology::{Layer, Topology};
 use crate::{Error, Result};
 use fan_out::{Source, fan_out};
 
@@ -67,7 +70,7 @@ pub struct Energy {
     pub ratio_rate: f64,
     /// `ann_picojoule_memory / snn_picojoule_memory`.
     pub ratio_memory: f64,
-    /// What each weighted layer has of these sums, in the network's order.
+    /// What each weighted layer and each shortcut has of these sums, in the network's order.
     pub layers: Vec<LayerEnergy>,
     /// Mean firing rate per neuron and step of each population, as (layer index, rate).
     pub mean_rate_by_layer: Vec<(usize, f64)>,
@@ -75,7 +78,7 @@ pub struct Energy {
     pub spikes_by_layer: Vec<(usize, f64)>,
 }
 
-/// Energy per image in one weighted layer, its neurons included.
+/// Energy per image in one weighted layer, its neurons included, or in a shortcut.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct LayerEnergy {
     /// The layer's index in the topology.
@@ -109,9 +112,18 @@ pub fn estimate(
         return Err(Error::argument("evaluation", "counts no image or no step"));
     }
     let layers: Vec<LayerEnergy> = topology
-        .weighted()
-        .into_iter()
-        .map(|layer| of_layer(topology, evaluation, direct_input, layer))
+        .layers()
+        .iter()
+        .enumerate()
+        .filter_map(|(index, layer)| match *layer {
+            Layer::Shortcut { from, kernel, .. } => {
+                Some(of_shortcut(topology, evaluation, index, (from, kernel)))
+            }
+            ref layer if layer.is_weighted() => {
+                Some(of_layer(topology, evaluation, direct_input, index))
+            }
+            _ => None,
+        })
         .collect::<Result<_>>()?;
     let total = |of: fn(&LayerEnergy) -> f64| layers.iter().map(of).sum::<f64>();
     let ann_picojoule = total(|layer| layer.ann_picojoule);
@@ -175,16 +187,7 @@ fn of_layer(
         Source::Input => evaluation.input_events.as_ref(),
         Source::Population(index) => evaluation.spikes.get(&index),
     };
-    let counts = counts
-        .filter(|counts| counts.len() == fan_out.len())
-        .ok_or_else(|| Error::Layer {
-            index: layer,
-            kind: topology.layers()[layer].kind(),
-            message: format!(
-                "the evaluation does not count the spikes of its {} inputs",
-                fan_out.len()
-            ),
-        })?;
+    let counts = counted(topology, layer, counts, fan_out.len())?;
     let products = counts
         .iter()
         .zip(&fan_out)
@@ -202,6 +205,47 @@ fn of_layer(
         snn_picojoule_rate: macs * mean_rate(counts, samples * steps) * AC_PICOJOULE,
         snn_picojoule_memory: snn_picojoule_events + words * WORD_PICOJOULE + updates,
     })
+}
+
+/// A shortcut from population `from` over squares of side `kernel`.
+fn of_shortcut(
+    topology: &Topology,
+    evaluation: &Evaluation,
+    layer: usize,
+    (from, kernel): (usize, usize),
+) -> Result<LayerEnergy> {
+    let (samples, steps) = (evaluation.samples as f64, evaluation.timesteps as f64);
+    let neurons = topology.shapes()[from].iter().product::<usize>();
+    let counts = counted(topology, layer, evaluation.spikes.get(&from), neurons)?;
+    let additions = (neurons / (kernel * kernel)) as f64;
+    let accumulates = counts.iter().sum::<f64>() / samples;
+    let ann_picojoule = additions * AC_PICOJOULE;
+    let snn_picojoule_events = accumulates * AC_PICOJOULE;
+    Ok(LayerEnergy {
+        layer,
+        accumulates,
+        ann_picojoule,
+        ann_picojoule_memory: ann_picojoule + additions * WORD_PICOJOULE,
+        snn_picojoule_events,
+        snn_picojoule_rate: additions * mean_rate(counts, samples * steps) * AC_PICOJOULE,
+        snn_picojoule_memory: snn_picojoule_events + 4.0 * accumulates * WORD_PICOJOULE,
+    })
+}
+
+/// The counts of a layer's inputs, so many.
+fn counted<'a>(
+    topology: &Topology,
+    layer: usize,
+    counts: Option<&'a Vec<f64>>,
+    inputs: usize,
+) -> Result<&'a Vec<f64>> {
+    counts
+        .filter(|counts| counts.len() == inputs)
+        .ok_or_else(|| Error::Layer {
+            index: layer,
+            kind: topology.layers()[layer].kind(),
+            message: format!("the evaluation does not count the spikes of its {inputs} inputs"),
+        })
 }
 
 fn mean_rate(counts: &[f64], image_steps: f64) -> f64 {

@@ -298,6 +298,22 @@ impl Work {
         self.sums.first((cells + 1) * line);
     }
 
+    /// Adds `scale` times the events of some positions to the sums of their channels.
+    pub(super) fn add_events(&mut self, raster: &Raster, scale: &[f32], positions: Range<usize>) {
+        let together = Kernels::best().columns();
+        for (at, position) in positions.enumerate() {
+            for step in 0..raster.steps {
+                let cell = at * raster.steps + step;
+                raster.each(step, position, |channel, value| {
+                    let first = channel / together * together;
+                    let width = together.min(self.line - first);
+                    let place = first * (self.cells + 1) + cell * width + channel - first;
+                    self.sums[place] += scale[channel] * value;
+                });
+            }
+        }
+    }
+
     /// Groups of output channels, each with its currents `[cells, channels of the group]`; a cell is a position at a step,
     /// `[positions, steps]`.
     pub(crate) fn sums(&self) -> impl Iterator<Item = (Range<usize>, &[f32])> {

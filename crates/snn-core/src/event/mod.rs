@@ -12,6 +12,7 @@ pub(crate) mod raster;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::rc::Rc;
 
 use candle_core::Tensor;
 use rayon::prelude::*;
@@ -62,6 +63,21 @@ struct Population {
     thresholds: Vec<f32>,
     /// None if its current is the same at every step.
     input: Option<(Vec<Reshape>, Weighted)>,
+    shortcuts: Vec<Shortcut>,
+    /// Whether a shortcut begins here.
+    is_taken: bool,
+}
+
+/// Events of an earlier population beside the weighted layer.
+#[derive(Debug)]
+struct Shortcut {
+    /// Index in the topology.
+    layer: usize,
+    /// Number of the population.
+    from: usize,
+    reshapes: Vec<Reshape>,
+    /// Of each of its channels.
+    scale: Vec<f32>,
 }
 
 impl Population {
@@ -76,6 +92,9 @@ enum Reshape {
     Pool(usize),
     Flatten,
 }
+
+/// Events of a shortcut, and the scale of each channel.
+type Beside<'a> = (Rc<Raster>, &'a [f32]);
 
 /// What some images gave.
 struct Outcome {
@@ -107,8 +126,8 @@ impl<'a> EventNetwork<'a> {
         };
         let lanes = Kernels::best().lanes;
         let mut dense = network.settings().encoder == Encoder::Direct;
-        let (mut reshapes, mut weighted) = (Vec::new(), None);
-        let mut populations = Vec::new();
+        let (mut reshapes, mut weighted, mut shortcuts) = (Vec::new(), None, Vec::new());
+        let mut populations: Vec<Population> = Vec::new();
         for (index, layer) in topology.layers().iter().enumerate() {
             let fail = |message: &str| Error::Layer {
                 index,
@@ -135,12 +154,24 @@ impl<'a> EventNetwork<'a> {
                         shape,
                         thresholds,
                         input,
+                        shortcuts: std::mem::take(&mut shortcuts),
+                        is_taken: topology.last_shortcut_from(index).is_some(),
                     });
                     dense = false;
                 }
                 Layer::Dropout { .. } => {}
                 // up to the first population, a directly coded input goes through the dense layers once
                 _ if dense => {}
+                Layer::Shortcut { from, kernel, .. } => {
+                    let number = populations.iter().position(|p| p.layer == from);
+                    let pool = (kernel > 1).then_some(Reshape::Pool(kernel));
+                    shortcuts.push(Shortcut {
+                        layer: index,
+                        from: number.expect("an activation before it, by Topology::new"),
+                        reshapes: pool.into_iter().collect(),
+                        scale: network.parameters().scale(index)?.to_vec1()?,
+                    });
+                }
                 Layer::AvgPool2d { kernel } => {
                     if populations.is_empty() || weighted.is_some() || !reshapes.is_empty() {
                         return Err(fail(
@@ -247,13 +278,22 @@ impl<'a> EventNetwork<'a> {
             if let Some(counts) = &mut outcome.input {
                 let input = self.coded(pixels, ids, seed, (first, steps))?;
                 input.count(counts);
-                raster = Some(input);
+                raster = Some(Rc::new(input));
             }
+            let mut kept: BTreeMap<usize, Rc<Raster>> = BTreeMap::new();
             for (p, population) in self.populations.iter().enumerate() {
-                let input = reshaped(population.input.as_ref(), raster);
+                let reshapes = population.input.as_ref().map(|(reshapes, _)| &reshapes[..]);
+                let input = raster.map(|raster| reshaped(reshapes.unwrap_or_default(), raster));
+                let mut beside = Vec::with_capacity(population.shortcuts.len());
+                for shortcut in &population.shortcuts {
+                    let raster = reshaped(&shortcut.reshapes, Rc::clone(&kept[&shortcut.from]));
+                    *operations.entry(shortcut.layer).or_default() +=
+                        raster.spikes.iter().sum::<u64>();
+                    beside.push((raster, &shortcut.scale[..]));
+                }
                 let (out, spikes) = self.advance(
                     population,
-                    input.as_ref(),
+                    (input.as_deref(), &beside),
                     held.as_deref(),
                     (images, steps),
                     (&mut membranes[p], &mut counts[p]),
@@ -263,11 +303,15 @@ impl<'a> EventNetwork<'a> {
                     *operations.entry(weighted.layer).or_default() +=
                         spikes * weighted.out_channels as u64;
                 }
+                let out = Rc::new(out);
+                if population.is_taken {
+                    kept.insert(p, Rc::clone(&out));
+                }
                 raster = Some(out);
             }
-            let weighted = &self.readout.1;
-            let raster = reshaped(Some(&self.readout), raster)
-                .expect("a population comes before the readout");
+            let (reshapes, weighted) = &self.readout;
+            let raster = raster.expect("a population comes before the readout");
+            let raster = reshaped(reshapes, raster);
             weighted.currents(&raster, 0..images, &mut work);
             *operations.entry(weighted.layer).or_default() +=
                 weighted.met(&raster) * weighted.out_channels as u64;
@@ -340,7 +384,7 @@ impl<'a> EventNetwork<'a> {
     fn advance(
         &self,
         population: &Population,
-        input: Option<&Raster>,
+        (input, beside): (Option<&Raster>, &[Beside]),
         held: Option<&[f32]>,
         (images, steps): (usize, usize),
         (membranes, counts): (&mut [f32], &mut [f32]),
@@ -374,6 +418,9 @@ impl<'a> EventNetwork<'a> {
                 for first in (0..positions).step_by(together) {
                     let some = first..(first + together).min(positions);
                     weighted.currents(input, some.clone(), work);
+                    for (raster, scale) in beside {
+                        work.add_events(raster, scale, some.clone());
+                    }
                     for (columns, sums) in work.sums() {
                         let currents = Currents {
                             values: sums,
@@ -460,14 +507,13 @@ fn turned(from: &[f32], (rows, line): (usize, usize), to: (usize, usize)) -> Vec
     all
 }
 
-/// Events as the weighted layer takes them.
-fn reshaped(input: Option<&(Vec<Reshape>, Weighted)>, raster: Option<Raster>) -> Option<Raster> {
-    let mut raster = raster?;
-    for reshape in input.map_or(&[][..], |(reshapes, _)| reshapes) {
-        raster = match *reshape {
+/// Events as a layer takes them.
+fn reshaped(reshapes: &[Reshape], mut raster: Rc<Raster>) -> Rc<Raster> {
+    for reshape in reshapes {
+        raster = Rc::new(match *reshape {
             Reshape::Pool(kernel) => raster.pooled(kernel),
             Reshape::Flatten => raster.flattened(),
-        };
+        });
     }
-    Some(raster)
+    raster
 }

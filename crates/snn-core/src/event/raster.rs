@@ -158,7 +158,7 @@ impl Raster {
     }
 
     /// Calls `f` with channel and value of each event of a position, in order.
-    fn each(&self, step: usize, position: usize, mut f: impl FnMut(usize, f32)) {
+    pub(super) fn each(&self, step: usize, position: usize, mut f: impl FnMut(usize, f32)) {
         let cell = self.cell(step, position);
         for block in 0..self.blocks {
             let mut word = self.words[cell * self.blocks + block];

@@ -6,7 +6,7 @@ use super::widest::{self, Task};
 pub(crate) const WORD: usize = 64;
 
 /// Spikes `[rows, units]`, a row for each step and image, filled up to whole words with zeros.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Bits {
     words: Vec<u64>,
     units: usize,

@@ -22,6 +22,7 @@ pub mod neuron;
 pub(crate) mod packed;
 pub mod qcfs;
 pub mod relu;
+pub mod shortcut;
 mod simd;
 mod tile;
 pub mod time;

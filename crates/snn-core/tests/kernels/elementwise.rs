@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use snn_core::neuron::{Firing, NeuronSettings, scan};
-use snn_core::ops::{avg_pool, mask, qcfs, relu};
+use snn_core::ops::{avg_pool, mask, qcfs, relu, shortcut};
 use testkit::{Tolerance, assert_close, assert_thread_independent};
 
 use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
@@ -204,4 +204,82 @@ fn threads_do_not_matter() {
         let gradients = [&x, &threshold].map(|x| bytes(gradients.get(x).expect("a gradient")));
         [bytes(&y), gradients.concat()].concat()
     });
+}
+
+#[test]
+fn shortcut_equals_the_reference() {
+    // rows, channels of the result and of what is added, sides, kernel
+    for (rows, c, few, h, w, kernel) in [
+        (&[1][..], 1, 1, 1, 1, 1),
+        (&[3], 5, 5, 4, 7, 1),
+        (&[2, 3], 8, 3, 5, 6, 2),
+        (&[2], 67, 33, 3, 2, 3),
+        (&[40], 16, 16, 32, 32, 1),
+    ] {
+        let shape = |c: usize, k: usize| [rows, &[c, h * k, w * k]].concat();
+        let scale = |device: &Device| {
+            let scale = normal(3, &[few]).to_device(device);
+            scale.expect("numbers on the device")
+        };
+        assert_twins(
+            &format!("{rows:?} {c} {few} {h} {w} {kernel}"),
+            &[normal(1, &shape(c, 1)), normal(2, &shape(few, kernel))],
+            Tolerance::Rounding(16.0),
+            |x| shortcut::shortcut(&x[0], &x[1], &scale(x[0].device()), kernel),
+            |x| shortcut::reference::shortcut(&x[0], &x[1], &scale(x[0].device()), kernel),
+        );
+    }
+    let (x, earlier, scale) = (
+        normal(1, &[2, 3, 4, 4]),
+        normal(2, &[2, 2, 8, 8]),
+        normal(3, &[2]),
+    );
+    let y = shortcut::shortcut(&x, &earlier, &scale, 2).expect("contiguous");
+    let view = shortcut::shortcut(&scattered(&x), &scattered(&earlier), &scale, 2);
+    assert_eq!(bytes(&view.expect("views")), bytes(&y));
+    assert_thread_independent("shortcut", || {
+        let y = shortcut::shortcut(&x, &earlier, &scale, 2).expect("a sum");
+        bytes(&y)
+    });
+    for (bad, scale, kernel) in [
+        (normal(2, &[2, 2, 8, 8]), normal(3, &[2]), 1),
+        (normal(2, &[2, 2, 8, 8]), normal(3, &[3]), 2),
+        (normal(2, &[1, 2, 8, 8]), normal(3, &[2]), 2),
+        (normal(2, &[2, 4, 8, 8]), normal(3, &[4]), 2),
+        (normal(2, &[2, 2, 8, 8]), normal(3, &[2]), 0),
+        (normal(2, &[2, 2, 8, 8]), normal(3, &[2]), usize::MAX),
+    ] {
+        let error = shortcut::shortcut(&x, &bad, &scale, kernel).expect_err("must be refused");
+        assert!(error.to_string().contains("shortcut"), "{error}");
+    }
+}
+
+/// The sum is linear in what is added: a difference over a whole step is the gradient.
+#[test]
+fn the_gradient_of_a_shortcut_is_a_difference() {
+    let (x, earlier, scale) = (
+        normal(1, &[1, 3, 2, 2]),
+        normal(2, &[1, 2, 4, 4]),
+        normal(3, &[2]),
+    );
+    let loss = |earlier: &Tensor| {
+        let y = shortcut::shortcut(&x, earlier, &scale, 2).and_then(|y| weighted(&y));
+        y.expect("a loss")
+    };
+    let variable = Var::from_tensor(&earlier).expect("a variable");
+    let gradients = loss(&variable).backward().expect("backward");
+    let gradient = gradients.get(&variable).expect("a gradient");
+    let gradient: Vec<f32> = gradient
+        .flatten_all()
+        .and_then(|g| g.to_vec1())
+        .expect("numbers");
+    for (i, g) in gradient.iter().enumerate() {
+        let mut step = vec![0f32; 32];
+        step[i] = 1.0;
+        let step = Tensor::from_vec(step, earlier.shape(), &Device::Cpu).expect("a step");
+        let there = loss(&(&earlier + step).expect("a sum"));
+        let difference = (there - loss(&earlier)).and_then(|d| d.to_scalar::<f32>());
+        let difference = difference.expect("a number");
+        assert!((difference - g).abs() < 1e-5, "{i}: {difference} {g}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, Var};
 use snn_core::neuron::{Firing, NeuronSettings, Reset, scan};
-use snn_core::ops::{avg_pool, batch_norm, conv2d, qcfs};
+use snn_core::ops::{avg_pool, batch_norm, conv2d, qcfs, shortcut};
 use snn_core::surrogate::Surrogate;
 use testkit::{Golden, Tolerance, assert_close};
 
@@ -92,6 +92,25 @@ fn average_pooling() {
         let x = variable(&golden, &format!("{case}.x"));
         let y = avg_pool::avg_pool2d(&x, kernel).expect("forward");
         compare(&golden, case, &y, &[(&x, "gx")], SUMS);
+    }
+}
+
+#[test]
+fn shortcuts() {
+    let golden = golden("shortcut");
+    let cases = golden.cases("kernel");
+    assert_eq!(cases.len(), 3);
+    for case in cases {
+        let [x, earlier] =
+            ["x", "earlier"].map(|name| variable(&golden, &format!("{case}.{name}")));
+        let scale = golden.tensor(&format!("{case}.scale"));
+        let kernel: Vec<i64> = golden
+            .tensor(&format!("{case}.kernel"))
+            .to_vec1()
+            .expect("a number");
+        let y = shortcut::shortcut(&x, &earlier, &scale, kernel[0] as usize).expect("forward");
+        let inputs = [(&x, "gx"), (&earlier, "gearlier")];
+        compare(&golden, &case, &y, &inputs, SUMS);
     }
 }
 

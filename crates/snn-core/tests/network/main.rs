@@ -6,6 +6,7 @@ mod encode;
 mod event;
 mod network;
 mod progress;
+mod residual;
 
 #[path = "../with/instructions.rs"]
 mod instructions;

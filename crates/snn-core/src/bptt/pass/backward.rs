@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor};
+use rayon::prelude::*;
 
 use super::{Chunk, Kept, Trace};
 use crate::bptt::between::Source;
@@ -94,6 +95,8 @@ impl Kept {
             }
         };
         let mut g = self.g_readout(&chunk, g_logits);
+        // of spikes, from the shortcuts that take them, by segment
+        let mut beside: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
         for segment in (lowest..self.segments.len()).rev() {
             // what the population at the segment's end did is needed no more once its currents are known
             let own = match segment + 1 < self.segments.len() {
@@ -101,10 +104,11 @@ impl Kept {
                 false => None,
             };
             let kept = own.and_then(|trace| trace.currents);
-            let below = match segment {
-                0 => None,
-                segment => traces.get(segment - 1),
-            };
+            if let Some(addend) = beside.remove(&segment) {
+                g.par_iter_mut()
+                    .zip(addend)
+                    .for_each(|(g, addend)| *g += addend);
+            }
             if segment == 0 && self.is_held() {
                 if let (Some(population), Some(held)) =
                     (self.population(0, chunk.steps)?, &self.held)
@@ -118,13 +122,18 @@ impl Kept {
             }
             let masks = self.segments[segment].masks(self.batch())?;
             let mut inputs = Vec::new();
-            let currents = self.again(segment, steps, below, kept, &masks, &mut inputs)?;
+            let currents = self.again(segment, steps, &traces, kept, &masks, &mut inputs)?;
             if let Some(population) = self.population(segment, chunk.steps)? {
                 let window =
                     self.window(&population, Currents::Steps(&currents), &membranes[segment]);
                 window.backward(Upstream::InPlace(&mut g), &mut g_membranes[segment]);
             }
             drop(currents);
+            for shortcut in &self.segments[segment].shortcuts {
+                let mut sum = beside.remove(&shortcut.from);
+                add(&mut sum, shortcut.maps.gradient(&g));
+                beside.extend(sum.map(|sum| (shortcut.from, sum)));
+            }
             let below = segment > lowest || self.options.wanted.images;
             let rows = chunk.steps * self.count();
             match self.backward_links(segment, g, inputs, rows, &masks, below, sums)? {
@@ -143,7 +152,7 @@ impl Kept {
         let masks = self.segments[0].masks(self.batch())?;
         let (wanted, mut inputs) = (self.options.wanted, Vec::new());
         if wanted.parameters {
-            self.again(0, (0, 1), None, Some(Vec::new()), &masks, &mut inputs)?;
+            self.again(0, (0, 1), &[], Some(Vec::new()), &masks, &mut inputs)?;
         }
         let g = self.backward_links(0, g, inputs, self.count(), &masks, wanted.images, sums)?;
         if let Some(g) = g {
@@ -172,20 +181,21 @@ impl Kept {
         &self,
         segment: usize,
         steps: (usize, usize),
-        below: Option<&Trace>,
+        below: &[Trace],
         kept: Option<Vec<f32>>,
         masks: &[Vec<Vec<f32>>],
         inputs: &mut Vec<Vec<f32>>,
     ) -> Result<Vec<f32>> {
-        let (segment, rows) = (&self.segments[segment], steps.1 * self.count());
+        let (number, rows) = (segment, steps.1 * self.count());
+        let segment = &self.segments[number];
         let parameters = self.options.wanted.parameters && segment.is_weighted();
         let known = kept.is_some() || segment.population.is_none();
         if known && !parameters {
             return Ok(kept.unwrap_or_default());
         }
         let input;
-        let source = match below {
-            Some(below) => Source::Spikes(&below.spikes),
+        let source = match below.last() {
+            Some(last) => Source::Spikes(&last.spikes),
             None => {
                 input = self.input(steps)?;
                 Source::Dense(&input)
@@ -193,7 +203,9 @@ impl Kept {
         };
         if !known {
             let inputs = parameters.then_some(inputs);
-            return self.through(&segment.links, source, rows, masks, inputs);
+            let mut currents = self.through(&segment.links, source, rows, masks, inputs)?;
+            self.add_shortcuts(number, below, &mut currents);
+            return Ok(currents);
         }
         // up to the last weighted link, whose own result is known
         let last = segment.links.iter().rposition(Link::is_weighted);

@@ -43,7 +43,7 @@ struct Chunk {
 }
 
 /// What a population did in a chunk.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Trace {
     spikes: Bits,
     currents: Option<Vec<f32>>,
@@ -60,7 +60,7 @@ impl Kept {
     ) -> Result<(Tensor, Self)> {
         let mut kept = Self {
             network: network.detached(),
-            segments: Segment::all(network, mode),
+            segments: Segment::all(network, mode)?,
             images: batch.images.detach(),
             ids: batch.ids.to_vec(),
             seed: batch.seed,
@@ -79,7 +79,7 @@ impl Kept {
             let last = first + steps == timesteps;
             let currents = options.keep == Keep::Currents && last;
             let traces = kept.populations((first, steps), &mut membranes, last, currents)?;
-            readout.extend(kept.readout((first, steps), traces.last())?);
+            readout.extend(kept.readout((first, steps), &traces)?);
             kept.chunks.push(Chunk {
                 first,
                 steps,
@@ -212,7 +212,7 @@ impl Kept {
     }
 
     /// Runs all populations over some steps, taking their membranes along. Spikes are kept of all of them if `all`, else
-    /// of the last one.
+    /// as long as something needs them, and of the last one.
     fn populations(
         &self,
         (first, steps): (usize, usize),
@@ -228,7 +228,7 @@ impl Kept {
             };
             let computed = match &self.held {
                 Some(_) if segment == 0 => None,
-                _ => Some(self.currents(segment, (first, steps), traces.last())?),
+                _ => Some(self.currents(segment, (first, steps), &traces)?),
             };
             let given = match (&computed, &self.held) {
                 (Some(computed), _) => Currents::Steps(computed),
@@ -237,7 +237,12 @@ impl Kept {
             };
             let spikes = forward_bits(&population, settings, given, membranes, self.count());
             if !all {
-                traces.clear();
+                for (earlier, trace) in traces.iter_mut().enumerate() {
+                    let later = &self.segments[segment + 1..];
+                    if !later.iter().any(|segment| segment.takes(earlier)) {
+                        *trace = Trace::default();
+                    }
+                }
             }
             traces.push(Trace {
                 spikes,
@@ -247,33 +252,39 @@ impl Kept {
         Ok(traces)
     }
 
-    /// What a segment gives for some steps, from what the population below did.
-    fn currents(
-        &self,
-        segment: usize,
-        steps: (usize, usize),
-        below: Option<&Trace>,
-    ) -> Result<Vec<f32>> {
+    /// What a segment gives for some steps, from what the populations below did.
+    fn currents(&self, segment: usize, steps: (usize, usize), below: &[Trace]) -> Result<Vec<f32>> {
         let (masks, rows) = (
             self.segments[segment].masks(self.batch())?,
             steps.1 * self.count(),
         );
         let links = &self.segments[segment].links;
-        match below {
-            Some(below) => self.through(links, Source::Spikes(&below.spikes), rows, &masks, None),
+        let mut currents = match below.last() {
+            Some(last) => self.through(links, Source::Spikes(&last.spikes), rows, &masks, None),
             None => {
                 let input = self.input(steps)?;
                 self.through(links, Source::Dense(&input), rows, &masks, None)
             }
+        }?;
+        self.add_shortcuts(segment, below, &mut currents);
+        Ok(currents)
+    }
+
+    /// Adds what reaches the population at a segment's end beside its links.
+    fn add_shortcuts(&self, segment: usize, below: &[Trace], currents: &mut [f32]) {
+        for shortcut in &self.segments[segment].shortcuts {
+            let spikes = &below[shortcut.from].spikes;
+            let maps = &shortcut.maps;
+            maps.add(currents, |row, map| spikes.unpack(row, map));
         }
     }
 
     /// Currents of the output layer, `[steps, N, K]`, or `[1, N, K]` where they are the same at every step.
-    fn readout(&self, steps: (usize, usize), below: Option<&Trace>) -> Result<Vec<f32>> {
-        match (&self.held, below) {
+    fn readout(&self, steps: (usize, usize), below: &[Trace]) -> Result<Vec<f32>> {
+        match &self.held {
             // no population: once for all chunks
-            (Some(held), None) if steps.0 == 0 => Ok(held.clone()),
-            (Some(_), None) => Ok(Vec::new()),
+            Some(held) if below.is_empty() && steps.0 == 0 => Ok(held.clone()),
+            Some(_) if below.is_empty() => Ok(Vec::new()),
             _ => self.currents(self.segments.len() - 1, steps, below),
         }
     }
