@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ann::{Ann, Depth, VggConfig};
+use ann::{Ann, Depth, NetworkConfig};
 use candle_core::{Device, Tensor};
 use snn_core::encode::Encoder;
 use snn_core::rng::Seed;
@@ -26,7 +26,7 @@ pub fn images(n: usize) -> Tensor {
 
 /// A VGG with random weights, no batch norm, no hidden layer, no dropout.
 pub fn vgg(depth: Depth, width: f64) -> Ann {
-    let config = VggConfig {
+    let config = NetworkConfig {
         depth,
         width,
         hidden: 0,

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use ann::{Ann, Augment, Depth, Schedule, TrainConfig, Trainer, VggConfig, evaluate};
+use ann::{Ann, Augment, Depth, NetworkConfig, Schedule, TrainConfig, Trainer, evaluate};
 use candle_core::Device;
 use datasets::glyphs::{GlyphsConfig, generate};
 use snn_core::progress::silent;
@@ -21,12 +21,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .as_ref()
         .map(|split| (&split.images, &split.labels));
 
-    let vgg = VggConfig {
+    let vgg = NetworkConfig {
         width: 0.25,
         hidden: 0,
         batch_norm: true,
         conv_dropout: 0.0,
-        ..VggConfig::paper(Depth::Vgg5)
+        ..NetworkConfig::paper(Depth::Vgg5)
     };
     let topology = vgg.topology([3, 32, 32], glyphs.classes())?;
     println!(

@@ -12,7 +12,8 @@ use crate::Result;
 /// is best.
 const THRESHOLD: f32 = 4.0;
 
-/// Kaiming-normal weights (He et al. 2015): deviation `sqrt(2 / fan_in)`; zero biases; batch norm at the identity. Each
+/// Kaiming-normal weights (He et al. 2015): deviation `sqrt(2 / fan_in)`; zero biases; batch norm and
+/// shortcuts at the identity. Each
 /// tensor is drawn from its own name, so that adding a layer leaves the others as they were.
 pub(crate) fn kaiming_normal(
     topology: &Topology,
@@ -25,7 +26,10 @@ pub(crate) fn kaiming_normal(
             let fan_in: usize = shape[1..].iter().product();
             let deviation = (2.0 / fan_in as f64).sqrt() as f32;
             seed.derive(&name).normal(&shape, 0.0, deviation, device)?
-        } else if name.ends_with(".gamma") || name.ends_with(".running_var") {
+        } else if [".gamma", ".running_var", ".scale"]
+            .iter()
+            .any(|one| name.ends_with(one))
+        {
             Tensor::ones(shape, DType::F32, device)?
         } else if name.ends_with(".threshold") {
             Tensor::full(THRESHOLD, shape, device)?

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod architecture;
 pub mod augment;
 mod error;
 pub mod evaluate;
@@ -12,8 +13,8 @@ pub mod schedule;
 pub mod state;
 pub mod synthetic;
 pub mod train;
-pub mod vgg;
 
+pub use architecture::{Depth, NetworkConfig};
 pub use augment::Augment;
 pub use error::{Error, Result};
 pub use evaluate::{evaluate, logits};
@@ -22,4 +23,3 @@ pub use optim::{Optimiser, OptimiserConfig};
 pub use schedule::Schedule;
 pub use synthetic::SyntheticSet;
 pub use train::{EpochLog, TrainConfig, Trainer};
-pub use vgg::{Depth, VggConfig};

@@ -53,6 +53,8 @@ pub struct Trace {
     pub batch_norm_inputs: BTreeMap<usize, Tensor>,
     /// Statistics of the batch at each batch-norm layer, in training mode.
     pub batch_statistics: BTreeMap<usize, BatchStatistics>,
+    /// Output of the activation layers that later layers take as shortcuts.
+    earlier: BTreeMap<usize, Tensor>,
 }
 
 impl Trace {
@@ -63,6 +65,7 @@ impl Trace {
             activations: BTreeMap::new(),
             batch_norm_inputs: BTreeMap::new(),
             batch_statistics: BTreeMap::new(),
+            earlier: BTreeMap::new(),
         }
     }
 }
@@ -169,22 +172,35 @@ impl Ann {
         let mut trace = Trace::of(images);
         for index in 0..self.topology.layers().len() {
             x = self.step(index, x, mode, keep, &mut trace)?;
+            if self.topology.last_shortcut_from(index).is_some() {
+                trace.earlier.insert(index, x.clone());
+            }
         }
         trace.logits = x;
+        trace.earlier.clear();
         Ok(trace)
     }
 
-    /// Layer `index` alone, in inference: what it makes of its input `[N, ...]`.
+    /// Layer `index` alone, in inference: what it makes of its input `[N, ...]`, and of the activations of `earlier`
+    /// layers if it is a shortcut.
     ///
     /// # Errors
-    /// No such layer; an input that the layer does not take.
-    pub fn layer(&self, index: usize, x: &Tensor) -> Result<Tensor> {
+    /// No such layer; an input that the layer does not take; a shortcut whose activation is not there.
+    pub fn layer(
+        &self,
+        index: usize,
+        x: &Tensor,
+        earlier: &BTreeMap<usize, Tensor>,
+    ) -> Result<Tensor> {
         let count = self.topology.layers().len();
         if index >= count {
             let message = format!("{index} of a network of {count} layers");
             return Err(Error::argument("index", message));
         }
-        let mut trace = Trace::of(x);
+        let mut trace = Trace {
+            earlier: earlier.clone(),
+            ..Trace::of(x)
+        };
         self.step(index, x.clone(), Mode::Inference, false, &mut trace)
     }
 
@@ -228,6 +244,14 @@ impl Ann {
                     trace.activations.insert(index, y.clone());
                 }
                 y
+            }
+            Layer::Shortcut { from, kernel, .. } => {
+                let earlier = trace.earlier.get(&from).ok_or_else(|| {
+                    let message =
+                        format!("layer {index} (shortcut) needs the output of layer {from}");
+                    Error::argument("earlier", message)
+                })?;
+                ops::shortcut::shortcut(&x, earlier, self.parameters.scale(index)?, kernel)?
             }
             Layer::AvgPool2d { kernel } => ops::avg_pool::avg_pool2d(&x, kernel)?,
             Layer::MaxPool2d { kernel } => x.max_pool2d(kernel)?,

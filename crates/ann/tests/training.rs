@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use ann::{
-    Ann, Augment, Depth, EpochLog, Error, OptimiserConfig, Schedule, TrainConfig, Trainer,
-    VggConfig, evaluate, logits, loss,
+    Ann, Augment, Depth, EpochLog, Error, NetworkConfig, OptimiserConfig, Schedule, TrainConfig,
+    Trainer, evaluate, logits, loss,
 };
 use candle_core::{DType, Device, Tensor};
 use snn_core::progress::{Flow, Progress, silent};
@@ -575,12 +575,12 @@ fn ten_epochs_follow_pytorch() -> candle_core::Result<()> {
 #[test]
 fn a_vgg_trains() {
     for levels in [0, 8] {
-        let vgg = VggConfig {
+        let vgg = NetworkConfig {
             width: 0.05,
             hidden: 8,
             batch_norm: true,
             levels,
-            ..VggConfig::paper(Depth::Vgg5)
+            ..NetworkConfig::paper(Depth::Vgg5)
         };
         let topology = vgg.topology([2, 8, 8], 3).expect("a network");
         let activations = topology.activations();

@@ -1,7 +1,7 @@
 //! Trains a victim and a judge on glyphs, rebuilds the victim's classes from its weights and lets the judge look.
 
 use ann::train::{TrainConfig, Trainer};
-use ann::{Ann, Augment, Depth, Schedule, VggConfig};
+use ann::{Ann, Augment, Depth, NetworkConfig, Schedule};
 use attack_eval::Scorer;
 use attack_eval::attacks::{AscentConfig, BackConversionConfig, back_conversion};
 use candle_core::Device;
@@ -13,13 +13,13 @@ use snn_core::rng::Seed;
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
 fn trained(data: &Dataset, depth: Depth, width: f64, hidden: usize, seed: Seed) -> Outcome<Ann> {
-    let plan = VggConfig {
+    let plan = NetworkConfig {
         width,
         hidden,
         batch_norm: true,
         conv_dropout: 0.0,
         hidden_dropout: 0.0,
-        ..VggConfig::paper(depth)
+        ..NetworkConfig::paper(depth)
     };
     let config = TrainConfig {
         epochs: 5,

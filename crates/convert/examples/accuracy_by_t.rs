@@ -4,7 +4,7 @@
 
 use std::error::Error;
 
-use ann::{Ann, Augment, Depth, TrainConfig, Trainer, VggConfig};
+use ann::{Ann, Augment, Depth, NetworkConfig, TrainConfig, Trainer};
 use candle_core::Device;
 use convert::{ConvertConfig, Granularity, ThresholdRule, convert};
 use datasets::glyphs::{self, GlyphsConfig};
@@ -23,12 +23,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         ..GlyphsConfig::default()
     })?;
     let validation = data.validation.as_ref().ok_or("no validation split")?;
-    let vgg = VggConfig {
+    let vgg = NetworkConfig {
         width: 0.25,
         hidden: 0,
         batch_norm: true,
         conv_dropout: 0.0,
-        ..VggConfig::paper(Depth::Vgg5)
+        ..NetworkConfig::paper(Depth::Vgg5)
     };
     let ann = Ann::initialise(vgg.topology([3, 32, 32], 10)?, seed, &Device::Cpu)?;
     let config = TrainConfig {

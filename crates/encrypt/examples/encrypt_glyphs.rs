@@ -5,7 +5,7 @@
 
 use std::error::Error;
 
-use ann::{Ann, Augment, Depth, OptimiserConfig, TrainConfig, Trainer, VggConfig};
+use ann::{Ann, Augment, Depth, NetworkConfig, OptimiserConfig, TrainConfig, Trainer};
 use candle_core::Device;
 use convert::{ConvertConfig, ThresholdRule, convert};
 use datasets::Split;
@@ -28,12 +28,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         test: 500,
         seed: 1,
     })?;
-    let plan = VggConfig {
+    let plan = NetworkConfig {
         width: 0.25,
         hidden: 0,
         batch_norm: true,
         conv_dropout: 0.0,
-        ..VggConfig::paper(Depth::Vgg5)
+        ..NetworkConfig::paper(Depth::Vgg5)
     };
     let ann = Ann::initialise(plan.topology([3, 32, 32], 10)?, seed, &Device::Cpu)?;
     let training = TrainConfig {

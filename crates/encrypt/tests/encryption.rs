@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ann::{Ann, Depth, SyntheticSet, VggConfig};
+use ann::{Ann, Depth, NetworkConfig, SyntheticSet};
 use candle_core::{Device, Tensor};
 use encrypt::{EncryptConfig, Encryption, Error, Targets, encryption_loss};
 use snn_core::encode::Encoder;
@@ -16,12 +16,12 @@ const CLASSES: usize = 4;
 
 /// A source network, a spiking one with its weights and plausible thresholds, and images with the source's logits.
 fn material(depth: Depth, side: usize, encoder: Encoder) -> (SpikingNetwork, SyntheticSet) {
-    let plan = VggConfig {
+    let plan = NetworkConfig {
         width: 0.1,
         hidden: 16,
         bias: true,
         conv_dropout: 0.1,
-        ..VggConfig::paper(depth)
+        ..NetworkConfig::paper(depth)
     };
     let topology = plan
         .topology([2, side, side], CLASSES)

@@ -6,7 +6,9 @@
 use std::error::Error;
 use std::io::Write;
 
-use ann::{Ann, Augment, Depth, OptimiserConfig, SyntheticSet, TrainConfig, Trainer, VggConfig};
+use ann::{
+    Ann, Augment, Depth, NetworkConfig, OptimiserConfig, SyntheticSet, TrainConfig, Trainer,
+};
 use candle_core::Device;
 use datasets::glyphs::{self, CLASS_NAMES, GlyphsConfig};
 use snn_core::progress::silent;
@@ -23,12 +25,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         test: 500,
         seed: 1,
     })?;
-    let plan = VggConfig {
+    let plan = NetworkConfig {
         width: 0.25,
         hidden: 0,
         batch_norm: true,
         conv_dropout: 0.0,
-        ..VggConfig::paper(Depth::Vgg5)
+        ..NetworkConfig::paper(Depth::Vgg5)
     };
     let ann = Ann::initialise(plan.topology([3, 32, 32], 10)?, seed, &Device::Cpu)?;
     let training = TrainConfig {

@@ -286,16 +286,16 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use ann::{Depth, VggConfig};
+    use ann::{Depth, NetworkConfig};
 
     /// Of a network in training the images get a gradient, and no weight does.
     #[test]
     fn the_graph_goes_through_the_images_alone() -> Result<()> {
-        let plan = VggConfig {
+        let plan = NetworkConfig {
             width: 0.1,
             hidden: 0,
             batch_norm: true,
-            ..VggConfig::paper(Depth::Vgg5)
+            ..NetworkConfig::paper(Depth::Vgg5)
         };
         let network = Ann::initialise(plan.topology([2, 4, 4], 3)?, Seed::new(2), &Device::Cpu)?;
         let (network, variables) = network.trainable()?;
@@ -320,12 +320,12 @@ mod tests {
     /// of the f32 loss over the step, and the few ReLU corners within a step, bound what can be asked.
     #[test]
     fn gradient_of_the_network_loss() -> Result<()> {
-        let plan = VggConfig {
+        let plan = NetworkConfig {
             width: 0.1,
             hidden: 0,
             batch_norm: true,
             conv_dropout: 0.0,
-            ..VggConfig::paper(Depth::Vgg5)
+            ..NetworkConfig::paper(Depth::Vgg5)
         };
         let ann = Ann::initialise(plan.topology([2, 4, 4], 3)?, Seed::new(2), &Device::Cpu)?;
         let similarity = class_similarity(&ann)?;

@@ -74,7 +74,7 @@ fn constants(network: &Ann) -> Ann {
 
 #[cfg(test)]
 mod tests {
-    use ann::{Depth, VggConfig};
+    use ann::{Depth, NetworkConfig};
     use candle_core::{Device, Var};
 
     use super::super::Target;
@@ -83,10 +83,10 @@ mod tests {
     /// Of a network in training nothing but the images gets a gradient.
     #[test]
     fn the_graph_goes_through_the_images_alone() -> Result<()> {
-        let plan = VggConfig {
+        let plan = NetworkConfig {
             width: 0.1,
             hidden: 0,
-            ..VggConfig::paper(Depth::Vgg5)
+            ..NetworkConfig::paper(Depth::Vgg5)
         };
         let network = Ann::initialise(plan.topology([2, 4, 4], 3)?, Seed::new(2), &Device::Cpu)?;
         let (network, variables) = network.trainable()?;

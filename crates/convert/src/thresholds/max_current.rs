@@ -275,7 +275,7 @@ fn unpack(words: &[u64], shape: Vec<usize>, device: &candle_core::Device) -> Res
 
 #[cfg(test)]
 mod tests {
-    use ann::{Ann, Depth, VggConfig};
+    use ann::{Ann, Depth, NetworkConfig};
     use candle_core::Device;
 
     use super::*;
@@ -283,10 +283,10 @@ mod tests {
     /// Whatever fits in memory, the thresholds are the same.
     #[test]
     fn keeping_spikes_changes_nothing() -> Result<()> {
-        let topology = VggConfig {
+        let topology = NetworkConfig {
             width: 0.06,
             hidden: 12,
-            ..VggConfig::paper(Depth::Vgg5)
+            ..NetworkConfig::paper(Depth::Vgg5)
         }
         .topology([3, 8, 8], 4)?;
         let source = Ann::initialise(topology, Seed::new(3), &Device::Cpu)?;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use ann::{Ann, Depth, VggConfig};
+use ann::{Ann, Depth, NetworkConfig};
 use candle_core::{Device, Tensor};
 use convert::{Conversion, ConvertConfig, Granularity, ThresholdRule};
 use snn_core::encode::Encoder;
@@ -36,7 +36,7 @@ pub fn linear(in_features: usize, out_features: usize, bias: bool) -> Layer {
 
 /// A VGG5 with a few channels on 3x8x8 images and 5 classes.
 pub fn vgg(bias: bool, batch_norm: bool, seed: u64) -> Ann {
-    let topology = VggConfig {
+    let topology = NetworkConfig {
         depth: Depth::Vgg5,
         width: 0.1,
         hidden: 16,

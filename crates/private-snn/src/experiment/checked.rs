@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use ann::VggConfig;
+use ann::NetworkConfig;
 use anyhow::{Context, Result, bail};
 use convert::ThresholdRule;
 use datasets::Kind;
@@ -52,7 +52,7 @@ impl Experiment {
             }
         }
         let topology =
-            |key: String, network: &VggConfig| topology(config.dataset, network).context(key);
+            |key: String, network: &NetworkConfig| topology(config.dataset, network).context(key);
         let judge = topology("judge.network".into(), &config.judge.network)?;
         config.judge.training.check().context("judge.training")?;
         for (name, variant) in &config.variants {
@@ -113,7 +113,7 @@ impl Experiment {
     ///
     /// # Errors
     /// A network that does not fit the images.
-    pub fn topology(&self, network: &VggConfig) -> Result<Topology> {
+    pub fn topology(&self, network: &NetworkConfig) -> Result<Topology> {
         topology(self.0.dataset, network)
     }
 }
@@ -145,7 +145,7 @@ impl EvaluateConfig {
     }
 }
 
-fn topology(dataset: Kind, network: &VggConfig) -> Result<Topology> {
+fn topology(dataset: Kind, network: &NetworkConfig) -> Result<Topology> {
     let (input, classes) = match dataset {
         Kind::Glyphs | Kind::Cifar10 => ([3, 32, 32], 10),
         Kind::Cifar100 => ([3, 32, 32], 100),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use ann::VggConfig;
+use ann::NetworkConfig;
 use ann::train::TrainConfig;
 use anyhow::{Result, bail};
 use convert::ConvertConfig;
@@ -92,7 +92,7 @@ pub struct DataConfig {
 #[serde(deny_unknown_fields)]
 pub struct ClassifierConfig {
     /// The layers.
-    pub network: VggConfig,
+    pub network: NetworkConfig,
     /// How it is trained.
     #[serde(default)]
     pub training: TrainConfig,

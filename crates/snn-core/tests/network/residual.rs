@@ -117,7 +117,7 @@ const ENCODERS: [Encoder; 2] = [Encoder::Poisson, Encoder::Direct];
 fn slowly(network: &SpikingNetwork, images: &Tensor, ids: &[u64]) -> snn_core::Result<Tensor> {
     let (parameters, settings) = (network.parameters(), network.settings());
     let input = match settings.encoder {
-        Encoder::Direct => Tensor::stack(&vec![images; T], 0)?,
+        Encoder::Direct => Tensor::stack(&[images; T], 0)?,
         Encoder::Poisson => {
             snn_core::encode::poisson(images, ids, 0, T, Seed::new(4).derive("coder"))?
         }

@@ -1,19 +1,19 @@
 //! What the tests of synthesis and generator share.
 
-use ann::{Ann, Depth, SyntheticSet, VggConfig};
+use ann::{Ann, Depth, NetworkConfig, SyntheticSet};
 use candle_core::{Device, Tensor};
 use snn_core::rng::Seed;
 
 const CLASSES: usize = 4;
 
 pub fn network(batch_norm: bool) -> Ann {
-    let config = VggConfig {
+    let config = NetworkConfig {
         width: 0.1,
         hidden: 48,
         hidden_dropout: 0.0,
         batch_norm,
         conv_dropout: 0.0,
-        ..VggConfig::paper(Depth::Vgg5)
+        ..NetworkConfig::paper(Depth::Vgg5)
     };
     let topology = config.topology([3, 8, 8], CLASSES).expect("a valid plan");
     Ann::initialise(topology, Seed::new(5), &Device::Cpu).expect("a network")

@@ -1,6 +1,6 @@
-//! The VGG family against the figures of the method's description.
+//! VGGs against the figures of the method's description, residual networks against those of their authors.
 
-use ann::{Depth, VggConfig};
+use ann::{Depth, NetworkConfig};
 use snn_core::{Layer, Topology};
 
 fn plan(topology: &Topology) -> String {
@@ -17,11 +17,11 @@ fn plan(topology: &Topology) -> String {
         .join(",")
 }
 
-type Change = fn(&mut VggConfig);
+type Change = fn(&mut NetworkConfig);
 
 #[test]
 fn vgg16_has_the_published_size() {
-    let vgg16 = VggConfig::paper(Depth::Vgg16);
+    let vgg16 = NetworkConfig::paper(Depth::Vgg16);
     let cifar = vgg16.topology([3, 32, 32], 10).expect("a network");
     assert_eq!((cifar.macs() as f64 / 1e6).round(), 315.0);
     assert_eq!((cifar.parameter_count() as f64 / 1e4).round(), 1685.0);
@@ -51,14 +51,14 @@ fn plans_are_as_described() {
         ),
     ];
     for (depth, layers) in expected {
-        let topology = VggConfig::paper(depth)
+        let topology = NetworkConfig::paper(depth)
             .topology([3, 32, 32], 10)
             .expect("a network");
         assert_eq!(plan(&topology), layers);
     }
-    let half = VggConfig {
+    let half = NetworkConfig {
         width: 0.5,
-        ..VggConfig::paper(Depth::Vgg5)
+        ..NetworkConfig::paper(Depth::Vgg5)
     };
     assert_eq!(
         plan(&half.topology([3, 32, 32], 10).expect("a network")),
@@ -68,7 +68,7 @@ fn plans_are_as_described() {
 
 #[test]
 fn dropout_stands_where_no_pool_follows() {
-    let topology = VggConfig::paper(Depth::Vgg5)
+    let topology = NetworkConfig::paper(Depth::Vgg5)
         .topology([3, 32, 32], 10)
         .expect("a network");
     let kinds: Vec<&str> = topology.layers().iter().map(Layer::kind).collect();
@@ -100,7 +100,7 @@ fn dropout_stands_where_no_pool_follows() {
 
 #[test]
 fn bad_settings_are_refused() {
-    let paper = || VggConfig::paper(Depth::Vgg16);
+    let paper = || NetworkConfig::paper(Depth::Vgg16);
     let wrong: [(&str, Change); 6] = [
         ("width", |c| c.width = 0.0),
         ("width", |c| c.width = 1e300),
@@ -124,4 +124,52 @@ fn bad_settings_are_refused() {
     );
     assert!(paper().topology([3, 32, 32], 0).is_err());
     assert!(paper().topology([0, 32, 32], 10).is_err());
+}
+
+#[test]
+fn resnet20_has_the_published_size() {
+    let config = NetworkConfig {
+        hidden: 0,
+        conv_dropout: 0.0,
+        batch_norm: true,
+        ..NetworkConfig::paper(Depth::Resnet20)
+    };
+    let topology = config.topology([3, 32, 32], 10).expect("a network");
+    // 0.27 M parameters and 41 M multiply-adds, as its authors and others count them
+    assert_eq!((topology.parameter_count() as f64 / 1e4).round(), 27.0);
+    assert_eq!((topology.macs() as f64 / 1e6).round(), 41.0);
+    assert_eq!(topology.weighted().len(), 20);
+    let shapes = topology.shapes();
+    let shortcuts = topology.shortcuts();
+    let kernels: Vec<usize> = shortcuts
+        .iter()
+        .map(|&index| match topology.layers()[index] {
+            Layer::Shortcut { kernel, .. } => kernel,
+            _ => 0,
+        })
+        .collect();
+    assert_eq!(kernels, [1, 1, 1, 2, 1, 1, 2, 1, 1]);
+    let sides: Vec<&[usize]> = shortcuts.iter().map(|&index| &shapes[index][..]).collect();
+    assert_eq!(
+        [sides[0], sides[3], sides[8]],
+        [[16, 32, 32], [32, 16, 16], [64, 8, 8]]
+    );
+    let with = |change: Change| {
+        let mut config = config.clone();
+        change(&mut config);
+        config.topology([3, 32, 32], 10)
+    };
+    let half = with(|c| c.width = 0.5).expect("half the width");
+    assert_eq!(half.shapes()[half.shortcuts()[8]], [32, 8, 8]);
+    let regular = with(|c| c.conv_dropout = 0.1).expect("with dropout");
+    let dropouts = regular
+        .layers()
+        .iter()
+        .filter(|layer| layer.kind() == "dropout");
+    assert_eq!(dropouts.count(), 18, "after each activation but the last");
+    config.topology([3, 64, 64], 200).expect("larger images");
+    let error = config
+        .topology([3, 30, 30], 10)
+        .expect_err("15 cannot be halved");
+    assert!(error.to_string().contains("shortcut"), "{error}");
 }

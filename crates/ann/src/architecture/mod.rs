@@ -1,11 +1,17 @@
-//! The VGG family of the paper.
+//! The networks that can be asked for by name.
+
+mod layers;
+mod resnet;
+mod vgg;
 
 use serde::{Deserialize, Serialize};
-use snn_core::{ActivationFunction, Layer, Topology};
+use snn_core::Topology;
+
+use self::layers::Layers;
 
 use crate::{Error, Result};
 
-/// Depth of a VGG.
+/// Which network, and how deep it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Depth {
@@ -21,12 +27,16 @@ pub enum Depth {
     Vgg16,
     /// `64,64,P,128,128,P,256x4,P,512x4,P,512x4,P`
     Vgg19,
+    /// A convolution of 16 channels and nine residual blocks of two, three each of 16, 32 and 64 channels; see He et al.,
+    /// "Deep residual learning for image recognition" (CVPR 2016), section 4.2.
+    Resnet20,
 }
 
 impl Depth {
-    /// Channels of each convolution; 0 stands for an average pool.
-    fn plan(self) -> &'static [usize] {
-        match self {
+    /// Channels of each convolution of a VGG, 0 for an average pool; none for another network.
+    fn plan(self) -> Option<&'static [usize]> {
+        let plan: &[usize] = match self {
+            Depth::Resnet20 => return None,
             Depth::Vgg5 => &[64, 0, 128, 128, 0],
             Depth::Vgg9 => &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0],
             Depth::Vgg11 => &[64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512],
@@ -40,16 +50,17 @@ impl Depth {
                 64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512,
                 512, 512, 0,
             ],
-        }
+        };
+        Some(plan)
     }
 }
 
-/// A VGG to be built: 3x3 convolutions, activations (ReLU), average pools, and a classifier
+/// A network to be built: 3x3 convolutions, activations (ReLU), average pools, and a classifier
 /// flatten, `hidden`, activation, dropout, classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct VggConfig {
-    /// Which plan of convolutions.
+pub struct NetworkConfig {
+    /// Which plan of convolutions and shortcuts.
     pub depth: Depth,
     /// Factor on every number of channels (rounded, at least 1).
     #[serde(default = "one")]
@@ -68,7 +79,7 @@ pub struct VggConfig {
     #[serde(default)]
     pub levels: usize,
     /// Dropout after each convolution that no pool follows. Where it is not given it is 0, which suits batch norm; the
-    /// paper's, and that of [`VggConfig::paper`], is 0.2.
+    /// paper's, and that of [`NetworkConfig::paper`], is 0.2.
     #[serde(default)]
     pub conv_dropout: f64,
     /// Dropout after the hidden layer.
@@ -90,8 +101,8 @@ fn paper_hidden() -> usize {
     4096
 }
 
-impl VggConfig {
-    /// The paper's network of this depth: no bias, no batch norm, hidden layer of 4096.
+impl NetworkConfig {
+    /// This network with the paper's settings: no bias, no batch norm, hidden layer of 4096.
     pub fn paper(depth: Depth) -> Self {
         Self {
             depth,
@@ -139,62 +150,12 @@ impl VggConfig {
         if classes == 0 {
             return Err(Error::argument("classes", "must be at least 1"));
         }
-        let activation = Layer::Activation {
-            function: match self.levels {
-                0 => ActivationFunction::Relu,
-                levels => ActivationFunction::Qcfs { levels },
-            },
-        };
-        let mut layers = Vec::new();
-        let [mut channels, mut height, mut width] = input;
-        let plan = self.depth.plan();
-        for (i, &entry) in plan.iter().enumerate() {
-            if entry == 0 {
-                layers.push(Layer::AvgPool2d { kernel: 2 });
-                (height, width) = (height / 2, width / 2);
-                continue;
-            }
-            let out_channels = ((entry as f64 * self.width).round() as usize).max(1);
-            layers.push(Layer::Conv2d {
-                in_channels: channels,
-                out_channels,
-                kernel: 3,
-                stride: 1,
-                padding: 1,
-                bias: self.bias && !self.batch_norm,
-            });
-            if self.batch_norm {
-                layers.push(Layer::BatchNorm {
-                    channels: out_channels,
-                    epsilon: 1e-5,
-                });
-            }
-            layers.push(activation.clone());
-            if self.conv_dropout > 0.0 && plan.get(i + 1) != Some(&0) {
-                layers.push(Layer::Dropout {
-                    probability: self.conv_dropout,
-                });
-            }
-            channels = out_channels;
+        let mut layers = Layers::new(self, input);
+        match self.depth.plan() {
+            Some(plan) => vgg::build(plan, &mut layers),
+            None => resnet::build(3, &mut layers),
         }
-        layers.push(Layer::Flatten);
-        let mut features = channels * height * width;
-        let linear = |in_features, out_features| Layer::Linear {
-            in_features,
-            out_features,
-            bias: self.bias || self.batch_norm,
-        };
-        if self.hidden > 0 {
-            layers.extend([linear(features, self.hidden), activation]);
-            if self.hidden_dropout > 0.0 {
-                layers.push(Layer::Dropout {
-                    probability: self.hidden_dropout,
-                });
-            }
-            features = self.hidden;
-        }
-        layers.push(linear(features, classes));
         let name = format!("{:?}", self.depth).to_lowercase();
-        Ok(Topology::new(name, input, layers)?)
+        Ok(Topology::new(name, input, layers.finish(classes))?)
     }
 }
