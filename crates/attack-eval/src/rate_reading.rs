@@ -17,7 +17,8 @@ use crate::Result;
 /// r_l = clip((W_l r_{l-1} + b_l) / theta_l, 0, 1)        logits = readout_scale * (W_L r_{L-1} + b_L)
 /// ```
 ///
-/// The division by the thresholds, of a layer or per channel, is in the weights and biases of the layer before; the
+/// The division by the thresholds, of a layer or per channel, is in the weights and biases of the layer before, and in the
+/// scales of shortcuts; the
 /// clip is a staircase of so many levels ([`snn_core::ops::qcfs`]) that its steps are below the rounding of most rates.
 /// Where activations were trained to be clipped, the [`crate::relu_reading()`] is another function than the network,
 /// and this one is the attacker's.
@@ -36,10 +37,7 @@ pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
         let bias = network.parameters().bias(index).map(Tensor::detach);
         let population = population_after(topology, index);
         let scales: Vec<f64> = match population {
-            Some(population) => {
-                let thresholds: Vec<f32> = network.thresholds()[&population].to_vec1()?;
-                thresholds.iter().map(|&v| 1.0 / f64::from(v)).collect()
-            }
+            Some(population) => inverse_thresholds(network, population)?,
             None => vec![network.settings().readout_scale],
         };
         tensors.insert(
@@ -60,14 +58,35 @@ pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
             tensors.insert(format!("{population}.threshold"), one);
         }
     }
+    for index in topology.shortcuts() {
+        let scale = network.parameters().scale(index)?;
+        // of the first channels alone, where it has fewer than its population
+        let mut scales = match population_after(topology, index) {
+            Some(population) => inverse_thresholds(network, population)?,
+            None => unreachable!("an activation follows, by Topology::new"),
+        };
+        if scales.len() > 1 {
+            scales.truncate(scale.elem_count());
+        }
+        tensors.insert(
+            format!("{index}.scale"),
+            scale_outputs(scale, &scales, &device)?,
+        );
+    }
     let topology = Topology::new(topology.name(), topology.input(), layers)?;
     let parameters = Parameters::new(&topology, tensors)?;
     Ok(Ann::new(topology, parameters))
 }
 
-/// The population that a weighted layer feeds; none after the last.
-fn population_after(topology: &Topology, weighted: usize) -> Option<usize> {
-    let rest = topology.layers().iter().enumerate().skip(weighted + 1);
+/// `1 / theta` of each channel of a population, or of all.
+fn inverse_thresholds(network: &SpikingNetwork, population: usize) -> Result<Vec<f64>> {
+    let thresholds: Vec<f32> = network.thresholds()[&population].to_vec1()?;
+    Ok(thresholds.iter().map(|&v| 1.0 / f64::from(v)).collect())
+}
+
+/// The population that a weighted layer or a shortcut feeds; none after the last.
+fn population_after(topology: &Topology, layer: usize) -> Option<usize> {
+    let rest = topology.layers().iter().enumerate().skip(layer + 1);
     rest.take_while(|(_, layer)| !layer.is_weighted())
         .find(|(_, layer)| matches!(layer, Layer::Activation { .. }))
         .map(|(index, _)| index)

@@ -22,6 +22,8 @@ use crate::Result;
 /// logits = readout_scale / G_{L-1} * (W_L diag(1 / d_{L-1}) a_{L-1} + G_{L-1} b_L)
 /// ```
 ///
+/// A shortcut from population f to population l has the scale `G_{l-1} S / (G_f d_f)`.
+///
 /// With one threshold per layer `d_l` is 1 and every weight but the last layer's is kept bit for bit; the last factor is
 /// left out too where it is 1 to rounding, as after a conversion. So the attacks on the reading of a bias-free network
 /// converted with one threshold per layer are those on its source.
@@ -40,6 +42,8 @@ pub fn relu_reading(network: &SpikingNetwork) -> Result<Ann> {
     let mut deviation: Option<Vec<f64>> = None;
     let mut scale = 1f64;
     let mut populations = 0;
+    // G_f d_f of the populations so far
+    let mut units: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
     for (index, layer) in topology.layers().iter().enumerate() {
         match layer {
             Layer::Activation { .. } => {
@@ -58,6 +62,16 @@ pub fn relu_reading(network: &SpikingNetwork) -> Result<Ann> {
                 }
                 scale *= mean;
                 populations += 1;
+                let own = threshold.iter().map(|&v| scale * f64::from(v) / mean);
+                units.insert(index, own.collect());
+            }
+            Layer::Shortcut { from, .. } => {
+                let factors: Vec<f32> = network.parameters().scale(index)?.to_vec1()?;
+                let of_channels = factors.into_iter().zip(units[from].iter().cycle());
+                let read: Vec<f32> = of_channels
+                    .map(|(factor, unit)| (f64::from(factor) * scale / unit) as f32)
+                    .collect();
+                tensors.insert(format!("{index}.scale"), Tensor::new(read, &device)?);
             }
             Layer::Flatten => {
                 let units = shapes[index][0];

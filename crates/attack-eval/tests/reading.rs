@@ -8,10 +8,18 @@ use ann::{Ann, Mode};
 use attack_eval::attacks::{AscentConfig, BackConversionConfig, back_conversion};
 use attack_eval::{rate_reading, relu_reading, weight_change_by_layer};
 use candle_core::{Device, Tensor};
-use common::{Outcome, largest_difference, network, per_channel, per_layer};
+use common::{Outcome, largest_difference, network, per_channel, per_layer, residual};
 use snn_core::progress::silent;
 use snn_core::rng::Seed;
 use snn_core::{SpikingNetwork, SpikingSettings};
+
+/// Networks of three populations, in a row and with a shortcut, without and with biases.
+fn sources() -> Outcome<Vec<Ann>> {
+    [false, true]
+        .into_iter()
+        .flat_map(|bias| [network(bias, Seed::new(6)), residual(bias, Seed::new(6))])
+        .collect()
+}
 
 fn images() -> Outcome<Tensor> {
     Ok(Seed::new(2).uniform(&[6, 3, 8, 8], -1.0, 1.0, &Device::Cpu)?)
@@ -44,10 +52,14 @@ fn back_conversion_of_a_bias_free_network_is_that_of_its_source() -> Outcome<()>
 
 #[test]
 fn scalar_thresholds_keep_the_weights_bit_for_bit() -> Outcome<()> {
-    let source = network(false, Seed::new(5))?;
-    let reading = relu_reading(&per_layer(&source, &[1.3, 0.2, 17.0])?)?;
-    for change in weight_change_by_layer(&source, &reading)? {
-        assert_eq!(change.relative, 0.0, "{}", change.name);
+    for source in [
+        network(false, Seed::new(5))?,
+        residual(false, Seed::new(5))?,
+    ] {
+        let reading = relu_reading(&per_layer(&source, &[1.3, 0.2, 17.0])?)?;
+        for change in weight_change_by_layer(&source, &reading)? {
+            assert_eq!(change.relative, 0.0, "{}", change.name);
+        }
     }
     Ok(())
 }
@@ -55,7 +67,7 @@ fn scalar_thresholds_keep_the_weights_bit_for_bit() -> Outcome<()> {
 #[test]
 fn biases_and_channel_wise_thresholds_are_undone() -> Outcome<()> {
     let images = images()?;
-    for source in [network(false, Seed::new(6))?, network(true, Seed::new(6))?] {
+    for source in sources()? {
         let expected = source.forward(&images, Mode::Inference)?;
         let scale = expected.abs()?.max_all()?.to_scalar::<f32>()?;
         for spiking in [
@@ -116,16 +128,17 @@ fn distances(spiking: &SpikingNetwork, reading: &Ann, images: &Tensor) -> Outcom
 /// thresholds lie above every activation, so that no neuron need fire more than once a step.
 #[test]
 fn readings_are_limits_of_long_windows() -> Outcome<()> {
-    let source = network(true, Seed::new(6))?;
     let images = images()?;
-    for (share, clipped) in [(1.1, false), (0.4, true)] {
-        let spiking = converted(&source, &images, share)?;
-        let [soon, late] = distances(&spiking, &rate_reading(&spiking)?, &images)?;
-        assert!(late < 0.05 && late < 0.3 * soon, "{share}: {soon} {late}");
-        let [soon, late] = distances(&spiking, &relu_reading(&spiking)?, &images)?;
-        match clipped {
-            false => assert!(late < 0.05 && late < 0.3 * soon, "{soon} {late}"),
-            true => assert!(late > 0.1, "{late}"),
+    for source in [network(true, Seed::new(6))?, residual(true, Seed::new(6))?] {
+        for (share, clipped) in [(1.1, false), (0.4, true)] {
+            let spiking = converted(&source, &images, share)?;
+            let [soon, late] = distances(&spiking, &rate_reading(&spiking)?, &images)?;
+            assert!(late < 0.05 && late < 0.3 * soon, "{share}: {soon} {late}");
+            let [soon, late] = distances(&spiking, &relu_reading(&spiking)?, &images)?;
+            match clipped {
+                false => assert!(late < 0.05 && late < 0.3 * soon, "{soon} {late}"),
+                true => assert!(late > 0.1, "{late}"),
+            }
         }
     }
     Ok(())
@@ -135,7 +148,7 @@ fn readings_are_limits_of_long_windows() -> Outcome<()> {
 #[test]
 fn rates_of_channels_are_read() -> Outcome<()> {
     let images = images()?;
-    for source in [network(false, Seed::new(6))?, network(true, Seed::new(6))?] {
+    for source in sources()? {
         let spiking = per_channel(&source, Seed::new(7))?;
         // thresholds so high that nothing is clipped
         let lifted = spiking

@@ -54,6 +54,8 @@ pub(crate) struct Draft<'a> {
     shapes: Vec<Vec<usize>>,
     tensors: BTreeMap<String, Tensor>,
     thresholds: BTreeMap<usize, Tensor>,
+    /// What a spike of each population found so far stands for.
+    lambdas: BTreeMap<usize, Unit>,
     unit: Unit,
     next: usize,
 }
@@ -65,6 +67,7 @@ impl<'a> Draft<'a> {
             shapes: source.topology().shapes(),
             tensors: BTreeMap::new(),
             thresholds: BTreeMap::new(),
+            lambdas: BTreeMap::new(),
             unit: Unit::Layer(1.0),
             next: 0,
         }
@@ -84,6 +87,10 @@ impl<'a> Draft<'a> {
 
     pub fn bias(&self, layer: usize) -> Option<&Tensor> {
         self.tensors.get(&format!("{layer}.bias"))
+    }
+
+    pub fn shortcut_scale(&self, layer: usize) -> &Tensor {
+        &self.tensors[&format!("{layer}.scale")]
     }
 
     pub fn threshold(&self, population: usize) -> &Tensor {
@@ -110,6 +117,7 @@ impl<'a> Draft<'a> {
                     };
                     self.unit = self.unit.clone().flattened(positions);
                 }
+                Layer::Shortcut { from, .. } => self.scale_shortcut(index, *from)?,
                 layer if layer.is_weighted() => self.scale(index)?,
                 _ => {}
             }
@@ -145,6 +153,22 @@ impl<'a> Draft<'a> {
         Ok(())
     }
 
+    /// `scale' = scale lambda / g`: a spike of population `from` stands for `lambda`, and the currents that it is added to
+    /// have the unit `g`.
+    fn scale_shortcut(&mut self, layer: usize, from: usize) -> Result<()> {
+        let current = self.current_unit();
+        let lambda = self.lambdas[&from].values();
+        let scale = self.source.parameters().scale(layer)?;
+        let values: Vec<f32> = as_f64(scale)?
+            .into_iter()
+            .zip(lambda.iter().cycle())
+            .map(|(scale, lambda)| (scale * lambda / current) as f32)
+            .collect();
+        let scale = Tensor::new(values, scale.device())?;
+        self.tensors.insert(format!("{layer}.scale"), scale);
+        Ok(())
+    }
+
     /// Sets the threshold of the population found last, in units of the source network's activation: from here on one
     /// spike stands for that much.
     pub fn set_threshold(&mut self, population: usize, lambda: Unit) -> Result<()> {
@@ -163,6 +187,7 @@ impl<'a> Draft<'a> {
         }
         self.thresholds
             .insert(population, Tensor::new(values, &self.device())?);
+        self.lambdas.insert(population, lambda.clone());
         self.unit = lambda;
         Ok(())
     }

@@ -42,6 +42,8 @@ pub(crate) fn fold(ann: &Ann) -> Result<Folded> {
     let mut layers: Vec<Layer> = Vec::new();
     let mut tensors = BTreeMap::new();
     let mut moments = BTreeMap::new();
+    // where the layers before went
+    let mut places = Vec::new();
     for (index, layer) in topology.layers().iter().enumerate() {
         if let Layer::BatchNorm { epsilon, .. } = *layer {
             let at = layers.len().wrapping_sub(1);
@@ -67,8 +69,20 @@ pub(crate) fn fold(ann: &Ann) -> Result<Folded> {
                 })?;
                 tensors.insert(format!("{}.{name}", layers.len()), tensor.detach());
             }
-            layers.push(layer.clone());
+            layers.push(match *layer {
+                Layer::Shortcut {
+                    from,
+                    channels,
+                    kernel,
+                } => Layer::Shortcut {
+                    from: places[from],
+                    channels,
+                    kernel,
+                },
+                ref layer => layer.clone(),
+            });
         }
+        places.push(layers.len() - 1);
     }
     let topology = Topology::new(topology.name(), topology.input(), layers)?;
     let parameters = Parameters::new(&topology, tensors)?;
@@ -169,6 +183,7 @@ pub(crate) fn check_convertible(topology: &Topology) -> Result<()> {
             }
             Layer::BatchNorm { .. }
             | Layer::AvgPool2d { .. }
+            | Layer::Shortcut { .. }
             | Layer::Flatten
             | Layer::Dropout { .. } => {}
             _ => {

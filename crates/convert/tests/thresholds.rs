@@ -8,7 +8,7 @@ use ann::{Ann, Mode};
 use candle_core::{DType, Device, Tensor};
 use common::{
     RELU, config, conv, convert, images, linear, local_balance, percentile, random, refusal,
-    values, vgg,
+    resnet, values, vgg,
 };
 use convert::{CHANNEL_FLOOR, ConvertConfig, Granularity, ThresholdRule, fold_batch_norm};
 use snn_core::encode::{self, Encoder};
@@ -35,6 +35,8 @@ fn largest_currents(ann: &Ann, images: &Tensor, config: &ConvertConfig, scale: f
                 Encoder::Direct => image.repeat((steps, 1, 1, 1, 1)).expect("currents"),
             };
             let mut current_unit = 1.0f64;
+            // spikes of each population, and what one stands for
+            let mut earlier = BTreeMap::new();
             for (index, layer) in ann.topology().layers()[..population].iter().enumerate() {
                 let bias = ann
                     .parameters()
@@ -50,11 +52,26 @@ fn largest_currents(ann: &Ann, images: &Tensor, config: &ConvertConfig, scale: f
                             Tensor::full(start, &x.dims()[1..], &Device::Cpu).expect("a membrane");
                         let scan =
                             neuron::scan(&x, threshold, &membrane, &config.neuron).expect("spikes");
-                        scan.spikes.flatten(0, 1).expect("rows")
+                        let spikes = scan.spikes.flatten(0, 1).expect("rows");
+                        earlier.insert(index, (spikes.clone(), current_unit));
+                        spikes
                     }
-                    Layer::Conv2d { .. } => {
+                    Layer::Conv2d { stride, .. } => {
                         let weight = ann.parameters().weight(index).expect("a weight");
-                        ops::conv2d::conv2d(&flat, weight, bias.as_ref(), 1, 1).expect("currents")
+                        ops::conv2d::conv2d(&flat, weight, bias.as_ref(), *stride, 1)
+                            .expect("currents")
+                    }
+                    Layer::Shortcut {
+                        from,
+                        channels,
+                        kernel,
+                    } => {
+                        let (spikes, unit) = &earlier[from];
+                        let scale =
+                            Tensor::full((unit / current_unit) as f32, *channels, &Device::Cpu);
+                        let scale = scale.expect("a scale");
+                        ops::shortcut::reference::shortcut(&flat, spikes, &scale, *kernel)
+                            .expect("currents")
                     }
                     Layer::Linear { .. } => {
                         let weight = ann.parameters().weight(index).expect("a weight");
@@ -91,26 +108,27 @@ fn largest_current_equals_brute_force() {
         (Encoder::Direct, true, 0.0, 1.0),
         (Encoder::Direct, false, 0.5, 1.2),
     ] {
-        let ann = vgg(bias, false, 21);
-        let images = images(7, 22);
-        let config = ConvertConfig {
-            initial_membrane: start,
-            batch: 3,
-            ..config(ThresholdRule::MaxCurrent { scale }, encoder)
-        };
-        let network = convert(&ann, Some(&images), &config).network;
-        let ours: Vec<f32> = network
-            .thresholds()
-            .values()
-            .map(|t| values(t)[0])
-            .collect();
-        let reference = largest_currents(&ann, &images, &config, scale);
-        assert_eq!(ours.len(), 4);
-        for (a, b) in ours.iter().zip(&reference) {
-            assert!(
-                (a / b - 1.0).abs() < 1e-5,
-                "{encoder:?}: {ours:?} {reference:?}"
-            );
+        for (ann, populations) in [(vgg(bias, false, 21), 4), (resnet(bias, false, 21), 19)] {
+            let images = images(7, 22);
+            let config = ConvertConfig {
+                initial_membrane: start,
+                batch: 3,
+                ..config(ThresholdRule::MaxCurrent { scale }, encoder)
+            };
+            let network = convert(&ann, Some(&images), &config).network;
+            let ours: Vec<f32> = network
+                .thresholds()
+                .values()
+                .map(|t| values(t)[0])
+                .collect();
+            let reference = largest_currents(&ann, &images, &config, scale);
+            assert_eq!(ours.len(), populations);
+            for (a, b) in ours.iter().zip(&reference) {
+                assert!(
+                    (a / b - 1.0).abs() < 1e-5,
+                    "{encoder:?}: {ours:?} {reference:?}"
+                );
+            }
         }
     }
 }

@@ -41,11 +41,49 @@ pub fn network(bias: bool, seed: Seed) -> Outcome<Ann> {
         Layer::Dropout { probability: 0.5 },
         linear(12, 4),
     ];
-    let mut ann = Ann::initialise(
-        Topology::new("small", [3, 8, 8], layers)?,
-        seed,
-        &Device::Cpu,
-    )?;
+    drawn("small", layers, bias, seed)
+}
+
+/// Three convolutions, the first of which also reaches the last population beside the second, for images 3x8x8 and four
+/// classes; biases drawn too.
+pub fn residual(bias: bool, seed: Seed) -> Outcome<Ann> {
+    let relu = Layer::Activation {
+        function: ActivationFunction::Relu,
+    };
+    let conv = |in_channels, out_channels, stride| Layer::Conv2d {
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride,
+        padding: 1,
+        bias,
+    };
+    let layers = vec![
+        conv(3, 6, 1),
+        relu.clone(),
+        conv(6, 7, 1),
+        relu.clone(),
+        conv(7, 8, 2),
+        Layer::Shortcut {
+            from: 1,
+            channels: 6,
+            kernel: 2,
+        },
+        relu,
+        Layer::AvgPool2d { kernel: 4 },
+        Layer::Flatten,
+        Layer::Linear {
+            in_features: 8,
+            out_features: 4,
+            bias,
+        },
+    ];
+    drawn("residual", layers, bias, seed)
+}
+
+fn drawn(name: &str, layers: Vec<Layer>, bias: bool, seed: Seed) -> Outcome<Ann> {
+    let topology = Topology::new(name, [3, 8, 8], layers)?;
+    let mut ann = Ann::initialise(topology, seed, &Device::Cpu)?;
     if bias {
         for layer in ann.topology().weighted() {
             let shape = ann
@@ -70,6 +108,7 @@ pub fn per_layer(source: &Ann, scales: &[f32]) -> Outcome<SpikingNetwork> {
     let mut thresholds = BTreeMap::new();
     let mut tensors = source.parameters().tensors().clone();
     let mut before = 1f32;
+    let mut of_populations = BTreeMap::new();
     let mut scales = scales.iter();
     for (index, layer) in topology.layers().iter().enumerate() {
         match layer {
@@ -77,6 +116,11 @@ pub fn per_layer(source: &Ann, scales: &[f32]) -> Outcome<SpikingNetwork> {
                 let scale = *scales.next().expect("a scale for each population");
                 thresholds.insert(index, Tensor::new(&[scale / before], &Device::Cpu)?);
                 before = scale;
+                of_populations.insert(index, scale);
+            }
+            Layer::Shortcut { from, .. } => {
+                let scale = source.parameters().scale(index)? * f64::from(of_populations[from]);
+                tensors.insert(format!("{index}.scale"), (scale? / f64::from(before))?);
             }
             layer if layer.is_weighted() => {
                 if let Some(bias) = source.parameters().bias(index) {
@@ -108,6 +152,7 @@ pub fn per_channel(source: &Ann, seed: Seed) -> Outcome<SpikingNetwork> {
     let mut tensors = source.parameters().tensors().clone();
     let mut scales = vec![1f32; topology.input()[0]];
     let mut mean = 1f32;
+    let mut of_populations: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
     for (index, layer) in topology.layers().iter().enumerate() {
         match layer {
             Layer::Activation { .. } => {
@@ -119,6 +164,13 @@ pub fn per_channel(source: &Ann, seed: Seed) -> Outcome<SpikingNetwork> {
                 let threshold: Vec<f32> = scales.iter().map(|v| v / mean).collect();
                 thresholds.insert(index, Tensor::new(threshold, &Device::Cpu)?);
                 mean = (logarithms.iter().sum::<f32>() / logarithms.len() as f32).exp();
+                of_populations.insert(index, scales.clone());
+            }
+            Layer::Shortcut { from, .. } => {
+                let factors = of_populations[from].iter().map(|v| v / mean);
+                let factors = Tensor::new(factors.collect::<Vec<_>>(), &Device::Cpu)?;
+                let scale = (source.parameters().scale(index)? * factors)?;
+                tensors.insert(format!("{index}.scale"), scale);
             }
             Layer::Flatten => {
                 let positions = shapes[index][0] / scales.len();

@@ -11,6 +11,8 @@
 //! - through weights as `mean' = sum W mean + b`, with the units of one channel fully correlated with one another and
 //!   different channels independent, or all units independent, whichever gives the larger deviation.
 //!
+//! A shortcut adds its activation's mean and, as if independent, its variance.
+//!
 //! That ignores what units of different channels have in common (they follow the class), so the deviation is an
 //! estimate from below; to make up for it such a layer has one threshold, the largest of its units'.
 
@@ -31,6 +33,7 @@ pub(crate) fn find(folded: &Folded, deviations: f64) -> Result<BTreeMap<usize, U
     let mut found = BTreeMap::new();
     let mut signal: Option<Moments> = None;
     let mut own = false;
+    let mut rectified_by_population: BTreeMap<usize, Moments> = BTreeMap::new();
     // units per entry of `signal`: the positions of a channel, or 1 once a linear layer has mixed them
     let mut positions = 1;
     for (index, layer) in topology.layers().iter().enumerate().take(last + 1) {
@@ -74,7 +77,15 @@ pub(crate) fn find(folded: &Folded, deviations: f64) -> Result<BTreeMap<usize, U
                     }
                 };
                 found.insert(index, unit);
-                signal = Some(rectified(&moments));
+                let moments = rectified(&moments);
+                rectified_by_population.insert(index, moments.clone());
+                signal = Some(moments);
+            }
+            Layer::Shortcut { from, .. } => {
+                if let Some(moments) = &mut signal {
+                    let scale = as_f64(folded.ann.parameters().scale(index)?)?;
+                    add_shortcut(moments, &rectified_by_population[from], &scale);
+                }
             }
             Layer::Flatten => {
                 let before = match index {
@@ -108,6 +119,15 @@ fn rectified(moments: &Moments) -> Moments {
         });
     let (mean, deviation) = pairs.unzip();
     Moments { mean, deviation }
+}
+
+/// Moments of a sum with scaled activations in the first channels.
+fn add_shortcut(moments: &mut Moments, earlier: &Moments, scale: &[f64]) {
+    for (channel, scale) in scale.iter().enumerate() {
+        moments.mean[channel] += scale * earlier.mean[channel];
+        let deviation = &mut moments.deviation[channel];
+        *deviation = deviation.hypot(scale * earlier.deviation[channel]);
+    }
 }
 
 /// Distribution function of the standard normal (Abramowitz and Stegun 26.2.17, error below 7.5e-8).

@@ -54,8 +54,10 @@ pub(crate) fn find(
         let ids: Vec<u32> = ids.map(|id| id as u32).collect();
         let ids = Tensor::new(ids, images.device())?;
         let mut x = images.index_select(&ids, 0)?.to_device(&device)?;
+        // clipped, for the shortcuts that take them
+        let mut earlier = BTreeMap::new();
         for (index, layer) in topology.layers().iter().enumerate().take(last + 1) {
-            x = source.layer(index, &x)?;
+            x = source.layer(index, &x, &earlier)?;
             if let (Layer::Activation { .. }, Some(of_channels)) =
                 (layer, thresholds.get_mut(&index))
             {
@@ -66,6 +68,9 @@ pub(crate) fn find(
                         "the source network's activations on the calibration images are not finite",
                     )
                 })?;
+                if topology.last_shortcut_from(index).is_some() {
+                    earlier.insert(index, x.clone());
+                }
             }
         }
         progress::report(

@@ -2,8 +2,9 @@
 //!
 //! Layer l needs the spikes of layer l - 1, so the layers are done one after another. Running the network from the
 //! input each time would take about L^2 / 2 layer passes; instead the spikes of the last finished population are kept,
-//! one bit each, and every layer runs twice. Batches whose spikes do not fit in [`KEPT_BYTES`] go on from the last
-//! population that did fit (at worst the input), so memory is bounded and the result is the same.
+//! one bit each, with those of the earlier populations that shortcuts still take, and every layer runs twice. Batches whose
+//! spikes do not fit in [`KEPT_BYTES`] go on from the last population that did fit (at worst the input), so memory is
+//! bounded and the result is the same.
 
 use std::collections::BTreeMap;
 
@@ -70,12 +71,15 @@ pub(crate) fn set(
 enum Start {
     /// The encoder, drawing the same spikes again.
     Input,
-    /// The spikes of a population, packed per chunk of time.
+    /// The spikes of a population, and of those before it that shortcuts after it take, packed per chunk of time.
     Spikes {
         population: usize,
-        chunks: Vec<Vec<u64>>,
+        chunks: Vec<Packed>,
     },
 }
+
+/// Spikes of some populations over a chunk of time.
+type Packed = BTreeMap<usize, Vec<u64>>;
 
 struct Calibration<'a> {
     images: &'a Tensor,
@@ -135,37 +139,48 @@ impl<'a> Calibration<'a> {
             .contiguous()?
             .to_device(&draft.device())?;
         let ids: Vec<u64> = (first..first + count).map(|i| i as u64).collect();
-        let keep = previous.filter(|&p| self.fits(batch, p, count));
+        let topology = draft.topology();
+        let needed = |p: usize, after: usize| topology.last_shortcut_from(p) > Some(after);
+        let kept = previous.map(|last| -> Vec<usize> {
+            let before = topology.activations().into_iter().filter(|&p| p < last);
+            let before = before.filter(|&p| needed(p, last));
+            before.chain([last]).collect()
+        });
+        let keep = kept.filter(|kept| self.fits(batch, kept, count));
         let mut packed = Vec::new();
         let mut membranes = BTreeMap::new();
         let mut largest = f32::NEG_INFINITY;
         for (number, from) in (0..steps).step_by(self.chunk).enumerate() {
             let span = self.chunk.min(steps - from);
+            let mut earlier = BTreeMap::new();
             let (mut x, begin) = match &self.starts[batch] {
                 Start::Input => (self.encode(&images, &ids, from, span)?, 0),
                 Start::Spikes { population, chunks } => {
-                    let mut shape = vec![span, count];
-                    shape.extend_from_slice(&self.shapes[*population]);
-                    (
-                        unpack(&chunks[number], shape, images.device())?,
-                        population + 1,
-                    )
+                    for (p, words) in &chunks[number] {
+                        let mut shape = vec![span, count];
+                        shape.extend_from_slice(&self.shapes[*p]);
+                        earlier.insert(*p, unpack(words, shape, images.device())?);
+                    }
+                    (earlier[population].clone(), population + 1)
                 }
             };
             for index in begin..population {
-                x = self.layer(draft, index, &x, span, &mut membranes)?;
-                if keep == Some(index) {
-                    packed.push(pack(&x)?);
+                x = self.layer(draft, index, &x, span, (&mut membranes, &earlier))?;
+                let taken = topology.last_shortcut_from(index).is_some();
+                if taken || previous == Some(index) {
+                    earlier.insert(index, x.clone());
                 }
+            }
+            if let Some(keep) = &keep {
+                let pack = |p: &usize| Ok((*p, pack(&earlier[p])?));
+                packed.push(keep.iter().map(pack).collect::<Result<Packed>>()?);
             }
             largest = largest.max(x.flatten_all()?.max(0)?.to_scalar::<f32>()?);
             if previous.is_none() && self.config.encoder == Encoder::Direct {
                 break; // the same current at every step
             }
         }
-        if let Some(population) = keep
-            && !packed.is_empty()
-        {
+        if let Some(population) = keep.and_then(|keep| keep.last().copied()) {
             self.kept -= self.kept_by(batch);
             self.starts[batch] = Start::Spikes {
                 population,
@@ -179,15 +194,20 @@ impl<'a> Calibration<'a> {
     fn kept_by(&self, batch: usize) -> usize {
         match &self.starts[batch] {
             Start::Input => 0,
-            Start::Spikes { chunks, .. } => chunks.iter().map(|words| words.len() * 8).sum(),
+            Start::Spikes { chunks, .. } => {
+                let words = chunks.iter().flat_map(BTreeMap::values);
+                words.map(|words| words.len() * 8).sum()
+            }
         }
     }
 
-    fn fits(&self, batch: usize, population: usize, count: usize) -> bool {
-        let units: usize = self.shapes[population].iter().product();
+    fn fits(&self, batch: usize, populations: &[usize], count: usize) -> bool {
+        let shapes = populations.iter().map(|&p| &self.shapes[p]);
+        let units: usize = shapes.map(|shape| shape.iter().product::<usize>()).sum();
         let steps = self.config.calibration_timesteps;
         // every chunk is rounded up to whole words
-        let bytes = steps * count * units / 8 + 8 * steps.div_ceil(self.chunk);
+        let rounding = 8 * steps.div_ceil(self.chunk) * populations.len();
+        let bytes = steps * count * units / 8 + rounding;
         self.kept - self.kept_by(batch) + bytes <= self.bound
     }
 
@@ -200,14 +220,15 @@ impl<'a> Calibration<'a> {
         })
     }
 
-    /// One layer over a chunk `[span, N, ...]` (or `[1, N, ...]`, constant in time).
+    /// One layer over a chunk `[span, N, ...]` (or `[1, N, ...]`, constant in time), with the spikes of `earlier`
+    /// populations if it is a shortcut.
     fn layer(
         &self,
         draft: &Draft,
         index: usize,
         x: &Tensor,
         span: usize,
-        membranes: &mut BTreeMap<usize, Tensor>,
+        (membranes, earlier): (&mut BTreeMap<usize, Tensor>, &BTreeMap<usize, Tensor>),
     ) -> Result<Tensor> {
         let layer = &draft.topology().layers()[index];
         if let Layer::Activation { .. } = layer {
@@ -225,6 +246,11 @@ impl<'a> Calibration<'a> {
             let scan = neuron::scan(&currents, threshold, &membrane, &self.config.neuron)?;
             membranes.insert(index, scan.membrane);
             return Ok(scan.spikes);
+        }
+        if let Layer::Shortcut { from, kernel, .. } = *layer {
+            let scale = draft.shortcut_scale(index);
+            let x = ops::shortcut::shortcut(x, &earlier[&from], scale, kernel)?;
+            return Ok(x);
         }
         let (time, count) = (x.dim(0)?, x.dim(1)?);
         let rows = x.flatten(0, 1)?;
@@ -280,46 +306,52 @@ mod tests {
 
     use super::*;
 
-    /// Whatever fits in memory, the thresholds are the same.
-    #[test]
-    fn keeping_spikes_changes_nothing() -> Result<()> {
-        let topology = NetworkConfig {
-            width: 0.06,
-            hidden: 12,
-            ..NetworkConfig::paper(Depth::Vgg5)
-        }
-        .topology([3, 8, 8], 4)?;
-        let source = Ann::initialise(topology, Seed::new(3), &Device::Cpu)?;
+    /// The largest currents of a network's populations, with at most so many bytes of spikes kept.
+    fn thresholds(source: &Ann, bound: usize) -> Result<Vec<f32>> {
         let images = Seed::new(4).uniform(&[5, 3, 8, 8], -1.0, 1.0, &Device::Cpu)?;
         let config = ConvertConfig {
-            calibration_timesteps: 9,
+            calibration_timesteps: 40,
+            initial_membrane: 0.5,
             batch: 2,
             ..ConvertConfig::default()
         };
-        let thresholds = |bound| -> Result<Vec<f32>> {
-            let mut draft = Draft::new(&source);
-            let mut calibration = Calibration::new(&draft, &images, &config, Seed::new(1), bound)?;
-            calibration.chunk = 4;
-            let (mut previous, mut found) = (None, Vec::new());
-            while let Some(population) = draft.next_population()? {
-                let mut largest = f32::NEG_INFINITY;
-                for batch in 0..3 {
-                    largest = largest
-                        .max(calibration.largest_current(&draft, batch, previous, population)?);
-                }
-                found.push(largest);
-                let lambda = f64::from(largest) * draft.current_unit();
-                draft.set_threshold(population, Unit::Layer(lambda))?;
-                previous = Some(population);
-                assert!(calibration.kept <= bound);
+        let mut draft = Draft::new(source);
+        let mut calibration = Calibration::new(&draft, &images, &config, Seed::new(1), bound)?;
+        calibration.chunk = 4;
+        let (mut previous, mut found) = (None, Vec::new());
+        while let Some(population) = draft.next_population()? {
+            let mut largest = f32::NEG_INFINITY;
+            for batch in 0..3 {
+                largest =
+                    largest.max(calibration.largest_current(&draft, batch, previous, population)?);
             }
-            assert_eq!(bound > 0, calibration.kept > 0);
-            Ok(found)
-        };
-        let everything = thresholds(usize::MAX / 2)?;
-        assert_eq!(everything, thresholds(0)?);
-        assert_eq!(everything, thresholds(700)?);
-        assert_eq!(everything.len(), 4);
+            found.push(largest);
+            let lambda = f64::from(largest) * draft.current_unit();
+            draft.set_threshold(population, Unit::Layer(lambda))?;
+            previous = Some(population);
+            assert!(calibration.kept <= bound);
+        }
+        assert_eq!(bound > 0, calibration.kept > 0);
+        Ok(found)
+    }
+
+    /// Whatever fits in memory, the thresholds are the same.
+    #[test]
+    fn keeping_spikes_changes_nothing() -> Result<()> {
+        for (depth, width, populations) in [(Depth::Vgg5, 0.06, 4), (Depth::Resnet20, 0.25, 20)] {
+            let topology = NetworkConfig {
+                width,
+                hidden: 12,
+                ..NetworkConfig::paper(depth)
+            }
+            .topology([3, 8, 8], 4)?;
+            let source = Ann::initialise(topology, Seed::new(3), &Device::Cpu)?;
+            let everything = thresholds(&source, usize::MAX / 2)?;
+            assert_eq!(everything, thresholds(&source, 0)?);
+            assert_eq!(everything, thresholds(&source, 3_000)?);
+            assert_eq!(everything, thresholds(&source, 20_000)?);
+            assert_eq!(everything.len(), populations);
+        }
         Ok(())
     }
 

@@ -51,7 +51,22 @@ pub fn vgg(bias: bool, batch_norm: bool, seed: u64) -> Ann {
     random(topology, seed)
 }
 
-/// The same with a staircase for every activation.
+/// A residual network with a few channels on 3x8x8 images and 5 classes.
+pub fn resnet(bias: bool, batch_norm: bool, seed: u64) -> Ann {
+    let topology = NetworkConfig {
+        width: 0.25,
+        hidden: 0,
+        bias,
+        batch_norm,
+        conv_dropout: 0.0,
+        ..NetworkConfig::paper(Depth::Resnet20)
+    }
+    .topology([3, 8, 8], 5)
+    .expect("valid");
+    random(topology, seed)
+}
+
+/// The VGG with a staircase for every activation.
 pub fn staircase(levels: usize, seed: u64) -> Ann {
     let layers = vgg(true, false, seed).topology().layers().to_vec();
     let layers = layers.into_iter().map(|layer| match layer {
