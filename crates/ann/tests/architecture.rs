@@ -1,7 +1,10 @@
 //! VGGs against the figures of the method's description, residual networks against those of their authors.
 
-use ann::{Depth, NetworkConfig};
+use ann::{Ann, Depth, Mode, NetworkConfig};
+use candle_core::{Device, Tensor, Var};
+use snn_core::rng::Seed;
 use snn_core::{Layer, Topology};
+use testkit::{Tolerance, assert_close};
 
 fn plan(topology: &Topology) -> String {
     let word = |layer: &Layer| match layer {
@@ -172,4 +175,63 @@ fn resnet20_has_the_published_size() {
         .topology([3, 30, 30], 10)
         .expect_err("15 cannot be halved");
     assert!(error.to_string().contains("shortcut"), "{error}");
+}
+
+/// Block after block as its authors write it, with the tensor library's operations.
+fn residual_by_hand(ann: &Ann, images: &Tensor) -> candle_core::Result<Tensor> {
+    let tensor = |index: usize, name: &str| ann.parameters().get(index, name).expect("a tensor");
+    let normalised = |index: usize, x: &Tensor, stride: usize| {
+        let x = x.conv2d(tensor(index, "weight"), 1, stride, 1, 1)?;
+        let of = |name: &str| tensor(index + 1, name).reshape((1, (), 1, 1));
+        let x = x.broadcast_sub(&of("running_mean")?)?;
+        let x = x.broadcast_div(&(of("running_var")? + 1e-5)?.sqrt()?)?;
+        x.broadcast_mul(&of("gamma")?)?.broadcast_add(&of("beta")?)
+    };
+    let mut x = normalised(0, images, 1)?.relu()?;
+    for block in 0..9 {
+        let first = 3 + 7 * block;
+        let halves = block == 3 || block == 6;
+        let inner = normalised(first, &x, if halves { 2 } else { 1 })?.relu()?;
+        let mut beside = x.clone();
+        if halves {
+            let channels = x.dim(1)?;
+            beside = beside.avg_pool2d(2)?.pad_with_zeros(1, 0, channels)?;
+        }
+        x = (normalised(first + 3, &inner, 1)? + beside)?.relu()?;
+    }
+    let pooled = x.mean(3)?.mean(2)?;
+    let last = ann.topology().layers().len() - 1;
+    let scores = pooled.matmul(&tensor(last, "weight").t()?)?;
+    scores.broadcast_add(tensor(last, "bias"))
+}
+
+#[test]
+fn resnet20_equals_its_blocks_written_out() {
+    let config = NetworkConfig {
+        width: 0.25,
+        hidden: 0,
+        conv_dropout: 0.0,
+        batch_norm: true,
+        ..NetworkConfig::paper(Depth::Resnet20)
+    };
+    let topology = config.topology([3, 8, 8], 5).expect("a network");
+    let ann = Ann::initialise(topology, Seed::new(2), &Device::Cpu).expect("weights");
+    let (ann, variables) = ann.trainable().expect("variables");
+    assert!(variables.iter().all(|(name, _)| !name.ends_with(".scale")));
+    let images = Seed::new(3).uniform(&[4, 3, 8, 8], -1.0, 1.0, &Device::Cpu);
+    let images = Var::from_tensor(&images.expect("images")).expect("a variable");
+    let ours = ann.forward(&images, Mode::Inference).expect("scores");
+    let theirs = residual_by_hand(&ann, &images).expect("scores");
+    assert_close(&ours, &theirs, Tolerance::Rounding(2e3), "scores");
+    let gradients = |scores: &Tensor| {
+        let loss = scores.sqr().and_then(|scores| scores.sum_all());
+        loss.and_then(|loss| loss.backward()).expect("gradients")
+    };
+    let (ours, theirs) = (gradients(&ours), gradients(&theirs));
+    for (name, variable) in variables.iter().chain([&("images".into(), images)]) {
+        let of = |gradients: &candle_core::backprop::GradStore| {
+            gradients.get(variable).expect("a gradient").clone()
+        };
+        assert_close(&of(&ours), &of(&theirs), Tolerance::Rounding(2e4), name);
+    }
 }
