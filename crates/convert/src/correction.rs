@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use ann::{Ann, Mode};
 use candle_core::Tensor;
+use snn_core::engine::Engine;
 use snn_core::network::Batch;
 use snn_core::progress::{self, Watch};
 use snn_core::rng::Seed;
@@ -114,6 +115,7 @@ fn mean_rates(
     let timesteps = config.calibration_timesteps;
     let device = network.parameters().device();
     let (batch, chunk) = at_once(network.topology(), timesteps);
+    let engine = Engine::of(network);
     let mut means = Vec::new();
     for (start, count) in batches(images, batch)? {
         let pixels = images.narrow(0, start, count)?.contiguous()?;
@@ -123,7 +125,7 @@ fn mean_rates(
             ids: &ids,
             seed,
         };
-        let run = network.run(batch, timesteps, chunk)?;
+        let run = engine.run(batch, timesteps, chunk)?;
         add_means(
             &mut means,
             &run.spikes[&population],

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use crate::event::EventNetwork;
+use crate::engine::Engine;
 use crate::network::{Batch, SpikingNetwork};
 use crate::progress::{self, Watch};
 use crate::rng::Seed;
@@ -64,8 +64,8 @@ impl Evaluation {
 }
 
 /// Runs `images` `[N, C, H, W]` f32 in [-1, 1] through the network for the longest of `windows` (ascending) and judges
-/// every window on the way against `labels` `[N]` u32. Of equal logits the first counts; a row with NaN is wrong. What
-/// [`EventNetwork`] can express it computes, with the same result as the dense network.
+/// every window on the way against `labels` `[N]` u32. Of equal logits the first counts; a row with NaN is wrong. The network runs on
+/// its [`Engine`].
 ///
 /// # Errors
 /// No images, images of another shape or outside [-1, 1], labels that are too few or beyond the classes, windows that
@@ -94,7 +94,7 @@ pub fn evaluate(
     }
     let labels = check_labels(labels, samples, network.topology().classes())?;
     let device = network.parameters().device();
-    let events = EventNetwork::new(network).ok();
+    let engine = Engine::of(network);
 
     let mut correct = vec![0usize; windows.len()];
     let mut spikes: BTreeMap<usize, Vec<f64>> = BTreeMap::new();
@@ -109,10 +109,7 @@ pub fn evaluate(
             ids: &ids,
             seed: options.seed,
         };
-        let run = match &events {
-            Some(events) => events.run(batch, timesteps)?.run,
-            None => network.run(batch, timesteps, options.chunk)?,
-        };
+        let run = engine.run(batch, timesteps, options.chunk)?;
         for (correct, &window) in correct.iter_mut().zip(windows) {
             let rows: Vec<Vec<f32>> = run.logits.get(window - 1)?.to_vec2()?;
             *correct += rows

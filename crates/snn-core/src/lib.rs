@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod dropout;
 pub mod encode;
 pub mod energy;
+pub mod engine;
 mod error;
 pub mod evaluate;
 pub mod event;
