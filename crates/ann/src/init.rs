@@ -13,8 +13,7 @@ use crate::Result;
 const THRESHOLD: f32 = 4.0;
 
 /// Kaiming-normal weights (He et al. 2015): deviation `sqrt(2 / fan_in)`; zero biases; batch norm and
-/// shortcuts at the identity. Each
-/// tensor is drawn from its own name, so that adding a layer leaves the others as they were.
+/// shortcuts at the identity. Each tensor is drawn from its own name, so that adding a layer leaves the others as they were.
 pub(crate) fn kaiming_normal(
     topology: &Topology,
     seed: Seed,

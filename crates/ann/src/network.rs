@@ -53,8 +53,6 @@ pub struct Trace {
     pub batch_norm_inputs: BTreeMap<usize, Tensor>,
     /// Statistics of the batch at each batch-norm layer, in training mode.
     pub batch_statistics: BTreeMap<usize, BatchStatistics>,
-    /// Output of the activation layers that later layers take as shortcuts.
-    earlier: BTreeMap<usize, Tensor>,
 }
 
 impl Trace {
@@ -65,7 +63,6 @@ impl Trace {
             activations: BTreeMap::new(),
             batch_norm_inputs: BTreeMap::new(),
             batch_statistics: BTreeMap::new(),
-            earlier: BTreeMap::new(),
         }
     }
 }
@@ -170,14 +167,16 @@ impl Ann {
         }
         let mut x = images.clone();
         let mut trace = Trace::of(images);
+        // outputs that shortcuts further on take
+        let mut earlier = BTreeMap::new();
         for index in 0..self.topology.layers().len() {
-            x = self.step(index, x, mode, keep, &mut trace)?;
+            x = self.step(index, x, mode, &earlier, keep, &mut trace)?;
             if self.topology.last_shortcut_from(index).is_some() {
-                trace.earlier.insert(index, x.clone());
+                earlier.insert(index, x.clone());
             }
+            earlier.retain(|&from, _| self.topology.last_shortcut_from(from) > Some(index));
         }
         trace.logits = x;
-        trace.earlier.clear();
         Ok(trace)
     }
 
@@ -197,11 +196,15 @@ impl Ann {
             let message = format!("{index} of a network of {count} layers");
             return Err(Error::argument("index", message));
         }
-        let mut trace = Trace {
-            earlier: earlier.clone(),
-            ..Trace::of(x)
-        };
-        self.step(index, x.clone(), Mode::Inference, false, &mut trace)
+        let mut trace = Trace::of(x);
+        self.step(
+            index,
+            x.clone(),
+            Mode::Inference,
+            earlier,
+            false,
+            &mut trace,
+        )
     }
 
     fn step(
@@ -209,6 +212,7 @@ impl Ann {
         index: usize,
         x: Tensor,
         mode: Mode,
+        earlier: &BTreeMap<usize, Tensor>,
         keep: bool,
         trace: &mut Trace,
     ) -> Result<Tensor> {
@@ -246,7 +250,7 @@ impl Ann {
                 y
             }
             Layer::Shortcut { from, kernel, .. } => {
-                let earlier = trace.earlier.get(&from).ok_or_else(|| {
+                let earlier = earlier.get(&from).ok_or_else(|| {
                     let message =
                         format!("layer {index} (shortcut) needs the output of layer {from}");
                     Error::argument("earlier", message)

@@ -138,7 +138,7 @@ fn resnet20_has_the_published_size() {
         ..NetworkConfig::paper(Depth::Resnet20)
     };
     let topology = config.topology([3, 32, 32], 10).expect("a network");
-    // 0.27 M parameters and 41 M multiply-adds, as its authors and others count them
+    // 0.27 M parameters, as its authors count; 41 M multiply-adds is what others quote
     assert_eq!((topology.parameter_count() as f64 / 1e4).round(), 27.0);
     assert_eq!((topology.macs() as f64 / 1e6).round(), 41.0);
     assert_eq!(topology.weighted().len(), 20);
@@ -171,6 +171,8 @@ fn resnet20_has_the_published_size() {
         .filter(|layer| layer.kind() == "dropout");
     assert_eq!(dropouts.count(), 18, "after each activation but the last");
     config.topology([3, 64, 64], 200).expect("larger images");
+    let error = config.topology([3, 32, 64], 10).expect_err("not square");
+    assert!(error.to_string().contains("square"), "{error}");
     let error = config
         .topology([3, 30, 30], 10)
         .expect_err("15 cannot be halved");

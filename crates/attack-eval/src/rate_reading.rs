@@ -18,10 +18,9 @@ use crate::Result;
 /// ```
 ///
 /// The division by the thresholds, of a layer or per channel, is in the weights and biases of the layer before, and in the
-/// scales of shortcuts; the
-/// clip is a staircase of so many levels ([`snn_core::ops::qcfs`]) that its steps are below the rounding of most rates.
-/// Where activations were trained to be clipped, the [`crate::relu_reading()`] is another function than the network,
-/// and this one is the attacker's.
+/// scales of shortcuts; the clip is a staircase of so many levels ([`snn_core::ops::qcfs`]) that its steps are below the
+/// rounding of most rates. Where activations were trained to be clipped, the [`crate::relu_reading()`] is another function
+/// than the network, and this one is the attacker's.
 ///
 /// Leak and the initial membrane are ignored, dropout layers are kept.
 ///
@@ -60,14 +59,11 @@ pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
     }
     for index in topology.shortcuts() {
         let scale = network.parameters().scale(index)?;
+        let population = population_after(topology, index);
+        let population = population.expect("an activation follows, by Topology::new");
+        let mut scales = inverse_thresholds(network, population)?;
         // of the first channels alone, where it has fewer than its population
-        let mut scales = match population_after(topology, index) {
-            Some(population) => inverse_thresholds(network, population)?,
-            None => unreachable!("an activation follows, by Topology::new"),
-        };
-        if scales.len() > 1 {
-            scales.truncate(scale.elem_count());
-        }
+        scales.truncate(scale.elem_count());
         tensors.insert(
             format!("{index}.scale"),
             scale_outputs(scale, &scales, &device)?,

@@ -25,8 +25,8 @@ use crate::Result;
 /// A shortcut from population f to population l has the scale `G_{l-1} S / (G_f d_f)`.
 ///
 /// With one threshold per layer `d_l` is 1 and every weight but the last layer's is kept bit for bit; the last factor is
-/// left out too where it is 1 to rounding, as after a conversion. So the attacks on the reading of a bias-free network
-/// converted with one threshold per layer are those on its source.
+/// left out too where it is 1 to rounding, as after a conversion. So the attacks on the reading of a bias-free network without
+/// shortcuts, converted with one threshold per layer, are those on its source; scales of shortcuts come back to rounding.
 ///
 /// Leak and the initial membrane are ignored, dropout layers are kept.
 ///
@@ -62,8 +62,9 @@ pub fn relu_reading(network: &SpikingNetwork) -> Result<Ann> {
                 }
                 scale *= mean;
                 populations += 1;
-                let own = threshold.iter().map(|&v| scale * f64::from(v) / mean);
-                units.insert(index, own.collect());
+                let of_channels = |d: &Vec<f64>| d.iter().map(|d| scale * d).collect();
+                let unit = deviation.as_ref().map_or(vec![scale], of_channels);
+                units.insert(index, unit);
             }
             Layer::Shortcut { from, .. } => {
                 let factors: Vec<f32> = network.parameters().scale(index)?.to_vec1()?;
@@ -74,9 +75,9 @@ pub fn relu_reading(network: &SpikingNetwork) -> Result<Ann> {
                 tensors.insert(format!("{index}.scale"), Tensor::new(read, &device)?);
             }
             Layer::Flatten => {
-                let units = shapes[index][0];
+                let count = shapes[index][0];
                 deviation = deviation.map(|d| {
-                    let positions = units / d.len();
+                    let positions = count / d.len();
                     d.iter()
                         .flat_map(|&v| std::iter::repeat_n(v, positions))
                         .collect()

@@ -60,6 +60,13 @@ fn scalar_thresholds_keep_the_weights_bit_for_bit() -> Outcome<()> {
         for change in weight_change_by_layer(&source, &reading)? {
             assert_eq!(change.relative, 0.0, "{}", change.name);
         }
+        for layer in source.topology().shortcuts() {
+            let (before, after) = (
+                source.parameters().scale(layer)?,
+                reading.parameters().scale(layer)?,
+            );
+            assert!(largest_difference(before, after)? < 1e-6, "layer {layer}");
+        }
     }
     Ok(())
 }

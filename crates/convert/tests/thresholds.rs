@@ -61,15 +61,10 @@ fn largest_currents(ann: &Ann, images: &Tensor, config: &ConvertConfig, scale: f
                         ops::conv2d::conv2d(&flat, weight, bias.as_ref(), *stride, 1)
                             .expect("currents")
                     }
-                    Layer::Shortcut {
-                        from,
-                        channels,
-                        kernel,
-                    } => {
+                    Layer::Shortcut { from, kernel, .. } => {
                         let (spikes, unit) = &earlier[from];
-                        let scale =
-                            Tensor::full((unit / current_unit) as f32, *channels, &Device::Cpu);
-                        let scale = scale.expect("a scale");
+                        let scale = ann.parameters().scale(index).expect("a scale");
+                        let scale = (scale * (unit / current_unit)).expect("a scale");
                         ops::shortcut::reference::shortcut(&flat, spikes, &scale, *kernel)
                             .expect("currents")
                     }
@@ -108,7 +103,7 @@ fn largest_current_equals_brute_force() {
         (Encoder::Direct, true, 0.0, 1.0),
         (Encoder::Direct, false, 0.5, 1.2),
     ] {
-        for (ann, populations) in [(vgg(bias, false, 21), 4), (resnet(bias, false, 21), 19)] {
+        for (ann, populations) in [(vgg(bias, false, 21), 4), (resnet(true, false, 21), 19)] {
             let images = images(7, 22);
             let config = ConvertConfig {
                 initial_membrane: start,

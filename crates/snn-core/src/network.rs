@@ -208,7 +208,7 @@ impl SpikingNetwork {
         &self.topology
     }
 
-    /// Weights and biases.
+    /// Weights, biases and the scales of shortcuts.
     pub fn parameters(&self) -> &Parameters {
         &self.parameters
     }

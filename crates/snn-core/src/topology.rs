@@ -258,8 +258,8 @@ impl Layer {
 }
 
 /// A network as a list of layers, each fed by the one before it and shortcuts by an earlier activation too: input shape
-/// `[C, H, W]`, layers, classes. Built by [`Topology::new`], which checks that the
-/// layers fit together, so that a `Topology` in hand is always a valid one.
+/// `[C, H, W]`, layers, classes. Built by [`Topology::new`], which checks that the layers fit together, so that a `Topology`
+/// in hand is always a valid one.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "RawTopology")]
 pub struct Topology {
@@ -288,8 +288,8 @@ impl Topology {
     /// Checks the layers against one another.
     ///
     /// # Errors
-    /// The first layer that does not fit its input, has a setting outside its domain or is too large to be counted, by
-    /// index and kind; a last layer that is not linear.
+    /// A layer that does not fit its input, has a setting outside its domain or is too large to be counted, or a shortcut that
+    /// begins or ends where it cannot, by index and kind; a last layer that is not linear.
     pub fn new(name: impl Into<String>, input: [usize; 3], layers: Vec<Layer>) -> Result<Self> {
         let topology = Self {
             name: name.into(),
@@ -403,15 +403,14 @@ impl Topology {
                 return Err(fail(format!("layer {from} is no activation before it")));
             }
             let to = &shapes[index];
-            let wanted = [
-                Some(channels),
-                to[1].checked_mul(kernel),
-                to[2].checked_mul(kernel),
-            ];
-            let is = shapes[from].iter().copied().map(Some);
-            if kernel == 0 || channels > to[0] || !is.eq(wanted) {
+            if channels > to[0] {
+                return Err(fail(format!("adds {channels} channels to {}", to[0])));
+            }
+            let [height, width] = [1, 2].map(|side| to[side].saturating_mul(kernel));
+            let wanted = [channels, height, width];
+            if shapes[from] != wanted {
                 return Err(fail(format!(
-                    "layer {from} gives {:?}, of which {channels} channels and the kernel {kernel} do not make {to:?}",
+                    "layer {from} gives {:?}; with the kernel {kernel} it must give {wanted:?}",
                     shapes[from]
                 )));
             }

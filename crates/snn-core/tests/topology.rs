@@ -238,7 +238,8 @@ fn shortcuts_that_do_not_fit_are_refused() {
         (shortcut(5, 3, 1), "layer 5 is no activation before it"),
         (shortcut(99, 2, 2), "layer 99 is no activation before it"),
         (shortcut(1, 3, 2), "layer 1 gives [2, 4, 4]"),
-        (shortcut(1, 2, 1), "do not make [3, 2, 2]"),
+        (shortcut(1, 4, 2), "adds 4 channels to 3"),
+        (shortcut(1, 2, 1), "it must give [2, 2, 2]"),
         (shortcut(1, 2, 0), "the kernel 0"),
         (shortcut(1, 2, usize::MAX), "layer 1 gives"),
     ] {

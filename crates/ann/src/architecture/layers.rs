@@ -20,6 +20,10 @@ impl<'a> Layers<'a> {
         }
     }
 
+    pub(super) fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
     /// A 3x3 convolution to so many channels times the width, with its batch norm.
     pub(super) fn convolution(&mut self, channels: usize, stride: usize) {
         let [in_channels, height, width] = self.shape;
@@ -72,7 +76,7 @@ impl<'a> Layers<'a> {
         }
     }
 
-    /// Adds what an activation gave.
+    /// Adds what an activation gave, averaged over squares if the map has become smaller; for square maps.
     pub(super) fn shortcut(&mut self, from: &Activated) {
         let [channels, height, _] = from.shape;
         self.layers.push(Layer::Shortcut {
@@ -88,7 +92,7 @@ impl<'a> Layers<'a> {
         (*height, *width) = (*height / kernel.max(1), *width / kernel.max(1));
     }
 
-    /// A pool over the whole map.
+    /// A pool over the whole of a square map.
     pub(super) fn pool_all(&mut self) {
         self.pool(self.shape[1]);
     }

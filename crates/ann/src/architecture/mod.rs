@@ -32,31 +32,8 @@ pub enum Depth {
     Resnet20,
 }
 
-impl Depth {
-    /// Channels of each convolution of a VGG, 0 for an average pool; none for another network.
-    fn plan(self) -> Option<&'static [usize]> {
-        let plan: &[usize] = match self {
-            Depth::Resnet20 => return None,
-            Depth::Vgg5 => &[64, 0, 128, 128, 0],
-            Depth::Vgg9 => &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0],
-            Depth::Vgg11 => &[64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512],
-            Depth::Vgg13 => &[
-                64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0,
-            ],
-            Depth::Vgg16 => &[
-                64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0,
-            ],
-            Depth::Vgg19 => &[
-                64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512,
-                512, 512, 0,
-            ],
-        };
-        Some(plan)
-    }
-}
-
-/// A network to be built: 3x3 convolutions, activations (ReLU), average pools, and a classifier
-/// flatten, `hidden`, activation, dropout, classes.
+/// A network to be built: 3x3 convolutions, activations (ReLU), average pools, shortcuts in a residual network, and a
+/// classifier flatten, `hidden`, activation, dropout, classes.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NetworkConfig {
@@ -65,7 +42,8 @@ pub struct NetworkConfig {
     /// Factor on every number of channels (rounded, at least 1).
     #[serde(default = "one")]
     pub width: f64,
-    /// Width of the hidden layer of the classifier; 0 leaves the layer out. The paper's is 4096.
+    /// Width of the hidden layer of the classifier; 0 leaves the layer out, as the authors of residual networks do. The
+    /// paper's is 4096, which is the default.
     #[serde(default = "paper_hidden")]
     pub hidden: usize,
     /// One constant per channel. Never with batch norm, whose shift takes that place.
@@ -119,7 +97,8 @@ impl NetworkConfig {
     /// The layer list for images `[C, H, W]`.
     ///
     /// # Errors
-    /// A setting outside its domain, by name; sides that the pools do not divide, no classes.
+    /// A setting outside its domain, by name; sides that pools do not divide or shortcuts cannot halve; images that are not
+    /// square for a residual network; no classes.
     pub fn topology(&self, input: [usize; 3], classes: usize) -> Result<Topology> {
         if !(self.width > 0.0 && self.width <= MAX_WIDTH) {
             return Err(Error::argument(
@@ -151,9 +130,9 @@ impl NetworkConfig {
             return Err(Error::argument("classes", "must be at least 1"));
         }
         let mut layers = Layers::new(self, input);
-        match self.depth.plan() {
-            Some(plan) => vgg::build(plan, &mut layers),
-            None => resnet::build(3, &mut layers),
+        match self.depth {
+            Depth::Resnet20 => resnet::build(3, &mut layers)?,
+            depth => vgg::build(depth, &mut layers),
         }
         let name = format!("{:?}", self.depth).to_lowercase();
         Ok(Topology::new(name, input, layers.finish(classes))?)

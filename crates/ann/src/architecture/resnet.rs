@@ -3,6 +3,7 @@
 //! take them.
 
 use super::layers::Layers;
+use crate::{Error, Result};
 
 /// Channels of the three stages.
 const STAGES: [usize; 3] = [16, 32, 64];
@@ -12,7 +13,15 @@ const STAGES: [usize; 3] = [16, 32, 64];
 /// ```text
 /// block: x -> activation(norm(conv(activation(norm(conv(x))))) + shortcut(x))
 /// ```
-pub(super) fn build(blocks: usize, layers: &mut Layers) {
+///
+/// # Errors
+/// Images that are not square.
+pub(super) fn build(blocks: usize, layers: &mut Layers) -> Result<()> {
+    let [_, height, width] = layers.shape();
+    if height != width {
+        let message = format!("a residual network needs square ones, got {height}x{width}");
+        return Err(Error::argument("images", message));
+    }
     layers.convolution(STAGES[0], 1);
     let mut from = layers.activate(false);
     for (stage, channels) in STAGES.into_iter().enumerate() {
@@ -26,4 +35,5 @@ pub(super) fn build(blocks: usize, layers: &mut Layers) {
         }
     }
     layers.pool_all();
+    Ok(())
 }

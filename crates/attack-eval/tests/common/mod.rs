@@ -84,6 +84,13 @@ pub fn residual(bias: bool, seed: Seed) -> Outcome<Ann> {
 fn drawn(name: &str, layers: Vec<Layer>, bias: bool, seed: Seed) -> Outcome<Ann> {
     let topology = Topology::new(name, [3, 8, 8], layers)?;
     let mut ann = Ann::initialise(topology, seed, &Device::Cpu)?;
+    for layer in ann.topology().shortcuts() {
+        let shape = ann.parameters().scale(layer)?.dims().to_vec();
+        let scale = seed
+            .derive("scale")
+            .uniform(&shape, 0.5, 1.5, &Device::Cpu)?;
+        ann.parameters_mut().replace(layer, "scale", scale)?;
+    }
     if bias {
         for layer in ann.topology().weighted() {
             let shape = ann

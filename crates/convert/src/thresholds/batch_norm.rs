@@ -3,6 +3,8 @@
 //! After batch norm a channel's pre-activation has mean `beta` and deviation `|gamma|` on the training data, so
 //! `beta + k |gamma|` is passed only rarely (k = 3: 0.13 % if it is Gaussian).
 //!
+//! A shortcut adds its activation's mean and, as if independent, its variance; a mean over squares is taken as a pool below.
+//!
 //! A layer without batch norm of its own (the hidden layer of a classifier, as a rule) gets its mean and deviation from
 //! the layer before it:
 //!
@@ -10,8 +12,6 @@
 //! - through an average pool unchanged (neighbours taken to be fully correlated, which cannot underestimate);
 //! - through weights as `mean' = sum W mean + b`, with the units of one channel fully correlated with one another and
 //!   different channels independent, or all units independent, whichever gives the larger deviation.
-//!
-//! A shortcut adds its activation's mean and, as if independent, its variance.
 //!
 //! That ignores what units of different channels have in common (they follow the class), so the deviation is an
 //! estimate from below; to make up for it such a layer has one threshold, the largest of its units'.
@@ -82,10 +82,9 @@ pub(crate) fn find(folded: &Folded, deviations: f64) -> Result<BTreeMap<usize, U
                 signal = Some(moments);
             }
             Layer::Shortcut { from, .. } => {
-                if let Some(moments) = &mut signal {
-                    let scale = as_f64(folded.ann.parameters().scale(index)?)?;
-                    add_shortcut(moments, &rectified_by_population[from], &scale);
-                }
+                let moments = signal.as_mut().expect("a convolution before it");
+                let scale = as_f64(folded.ann.parameters().scale(index)?)?;
+                add_shortcut(moments, &rectified_by_population[from], &scale);
             }
             Layer::Flatten => {
                 let before = match index {

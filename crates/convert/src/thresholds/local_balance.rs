@@ -68,10 +68,9 @@ pub(crate) fn find(
                         "the source network's activations on the calibration images are not finite",
                     )
                 })?;
-                if topology.last_shortcut_from(index).is_some() {
-                    earlier.insert(index, x.clone());
-                }
+                earlier.insert(index, x.clone());
             }
+            earlier.retain(|&from, _| topology.last_shortcut_from(from) > Some(index));
         }
         progress::report(
             watch,

@@ -166,10 +166,9 @@ impl<'a> Calibration<'a> {
             };
             for index in begin..population {
                 x = self.layer(draft, index, &x, span, (&mut membranes, &earlier))?;
-                let taken = topology.last_shortcut_from(index).is_some();
-                if taken || previous == Some(index) {
-                    earlier.insert(index, x.clone());
-                }
+                let kept = |p: &usize| keep.as_ref().is_some_and(|keep| keep.contains(p));
+                earlier.insert(index, x.clone());
+                earlier.retain(|p, _| needed(*p, index) || kept(p));
             }
             if let Some(keep) = &keep {
                 let pack = |p: &usize| Ok((*p, pack(&earlier[p])?));

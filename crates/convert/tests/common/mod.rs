@@ -68,7 +68,12 @@ pub fn resnet(bias: bool, batch_norm: bool, seed: u64) -> Ann {
 
 /// The VGG with a staircase for every activation.
 pub fn staircase(levels: usize, seed: u64) -> Ann {
-    let layers = vgg(true, false, seed).topology().layers().to_vec();
+    staircases(&vgg(true, false, seed), levels, seed)
+}
+
+/// A network like another one with a staircase for every activation.
+pub fn staircases(ann: &Ann, levels: usize, seed: u64) -> Ann {
+    let layers = ann.topology().layers().to_vec();
     let layers = layers.into_iter().map(|layer| match layer {
         Layer::Activation { .. } => Layer::Activation {
             function: ActivationFunction::Qcfs { levels },
@@ -81,7 +86,8 @@ pub fn staircase(levels: usize, seed: u64) -> Ann {
     )
 }
 
-/// Kaiming-normal weights; biases, batch-norm scales, shifts and statistics drawn, too, so that none is trivial.
+/// Kaiming-normal weights; biases, batch-norm scales, shifts and statistics, trained thresholds and the scales of shortcuts
+/// drawn, too, so that none is trivial.
 pub fn random(topology: Topology, seed: u64) -> Ann {
     let ann = Ann::initialise(topology, Seed::new(seed), &Device::Cpu).expect("a network");
     let tensors: BTreeMap<String, Tensor> = ann
@@ -98,6 +104,7 @@ pub fn random(topology: Topology, seed: u64) -> Ann {
                 Some("gamma") => draw(-1.2, 1.2),
                 Some("beta") => draw(-0.3, 0.6),
                 Some("threshold") => draw(0.8, 1.6),
+                Some("scale") => draw(0.5, 1.5),
                 Some("running_mean") => draw(-0.5, 0.5),
                 Some("running_var") => draw(0.3, 2.0),
                 _ => tensor.clone(),

@@ -21,7 +21,7 @@ const CONVENTIONS: &str = "<p>Estimates at 45 nm: 4.6 pJ per multiply-accumulate
     factor T. With memory: by events, and 5 pJ for every 32-bit word that either network moves: a weight and an activation \
     per multiply-accumulate and a result per output in the source network; a weight and a membrane, read and written, per \
     accumulate, a membrane, read and written, per neuron and step, and an address, written and read, per spike in the \
-    spiking one. With direct coding the first layer's multiply-accumulates are counted once per image, and its currents read at every \
+    spiking one. A shortcut costs an addition per number, or an accumulate per spike. With direct coding the first layer's multiply-accumulates are counted once per image, and its currents read at every \
     step.</p>";
 
 /// Energy and firing rates.

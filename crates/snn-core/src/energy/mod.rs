@@ -24,8 +24,9 @@
 //!            a layer with analog input as the source's, and 5 (neurons T + 2 neurons T) more
 //!   ```
 //!
-//! A shortcut costs the source network an addition (0.9 pJ) for each number that it adds, and a word read for each; the
-//! spiking network an accumulate for each spike, which is read once more.
+//! A shortcut costs the source network an addition of 0.9 pJ for each number that it adds, which with memory is read for it;
+//! a mean before it is pooling. It costs the spiking network, by events, an accumulate for each spike; by rate the additions
+//! times the rate; with memory four words for each spike: the scale, the membrane read and written, and the spike itself.
 //!
 //! With direct coding the first layer has analog input that is the same at every step: its multiply-accumulates are
 //! counted once per image at 4.6 pJ (its current is computed once and held). Pooling is counted in neither network, nor,
@@ -54,7 +55,7 @@ pub const WORD_PICOJOULE: f64 = 5.0;
 /// Energy per image of both networks, and what it was counted from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Energy {
-    /// The source network: multiply-accumulates times 4.6.
+    /// The source network: multiply-accumulates times 4.6, and the additions of shortcuts times 0.9.
     pub ann_picojoule: f64,
     /// The source network with its memory traffic.
     pub ann_picojoule_memory: f64,

@@ -49,8 +49,8 @@ pub struct EventNetwork<'a> {
 pub struct EventRun {
     /// As [`SpikingNetwork::run`] gives it.
     pub run: Run,
-    /// Accumulates of all images in each weighted layer, by layer index: every spike times the weights it met. Without the
-    /// first layer of a directly coded input, which multiplies.
+    /// Accumulates of all images in each weighted layer, by layer index: every spike times the weights it met; and in each
+    /// shortcut, one for each spike. Without the first layer of a directly coded input, which multiplies.
     pub synaptic_operations: BTreeMap<usize, u64>,
 }
 
@@ -64,8 +64,8 @@ struct Population {
     /// None if its current is the same at every step.
     input: Option<(Vec<Reshape>, Weighted)>,
     shortcuts: Vec<Shortcut>,
-    /// Whether a shortcut begins here.
-    is_taken: bool,
+    /// Number of the last population that a shortcut from here reaches.
+    last_taker: Option<usize>,
 }
 
 /// Events of an earlier population beside the weighted layer.
@@ -104,7 +104,7 @@ struct Outcome {
     spikes: Vec<Vec<f32>>,
     /// `[images, C, H, W]`
     input: Option<Vec<f32>>,
-    /// Of each population's layer that has any, and of the readout.
+    /// Of each layer that has any.
     operations: Vec<(usize, u64)>,
 }
 
@@ -155,7 +155,7 @@ impl<'a> EventNetwork<'a> {
                         thresholds,
                         input,
                         shortcuts: std::mem::take(&mut shortcuts),
-                        is_taken: topology.last_shortcut_from(index).is_some(),
+                        last_taker: None,
                     });
                     dense = false;
                 }
@@ -164,10 +164,13 @@ impl<'a> EventNetwork<'a> {
                 _ if dense => {}
                 Layer::Shortcut { from, kernel, .. } => {
                     let number = populations.iter().position(|p| p.layer == from);
+                    let number = number.expect("an activation before it, by Topology::new");
+                    let here = populations.len();
+                    populations[number].last_taker = Some(here);
                     let pool = (kernel > 1).then_some(Reshape::Pool(kernel));
                     shortcuts.push(Shortcut {
                         layer: index,
-                        from: number.expect("an activation before it, by Topology::new"),
+                        from: number,
                         reshapes: pool.into_iter().collect(),
                         scale: network.parameters().scale(index)?.to_vec1()?,
                     });
@@ -304,9 +307,8 @@ impl<'a> EventNetwork<'a> {
                         spikes * weighted.out_channels as u64;
                 }
                 let out = Rc::new(out);
-                if population.is_taken {
-                    kept.insert(p, Rc::clone(&out));
-                }
+                kept.insert(p, Rc::clone(&out));
+                kept.retain(|&earlier, _| self.populations[earlier].last_taker > Some(p));
                 raster = Some(out);
             }
             let (reshapes, weighted) = &self.readout;

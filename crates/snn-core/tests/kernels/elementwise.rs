@@ -3,7 +3,7 @@
 use candle_core::{DType, Device, Tensor, Var};
 use snn_core::neuron::{Firing, NeuronSettings, scan};
 use snn_core::ops::{avg_pool, mask, qcfs, relu, shortcut};
-use testkit::{Tolerance, assert_close, assert_thread_independent};
+use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient};
 
 use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
 
@@ -254,32 +254,14 @@ fn shortcut_equals_the_reference() {
     }
 }
 
-/// The sum is linear in what is added: a difference over a whole step is the gradient.
 #[test]
 fn the_gradient_of_a_shortcut_is_a_difference() {
-    let (x, earlier, scale) = (
-        normal(1, &[1, 3, 2, 2]),
-        normal(2, &[1, 2, 4, 4]),
-        normal(3, &[2]),
+    let (x, scale) = (normal(1, &[1, 3, 2, 2]), normal(3, &[2]));
+    check_gradient(
+        |earlier| shortcut::shortcut(&x, earlier, &scale, 2).and_then(|y| weighted(&y)),
+        &normal(2, &[1, 2, 4, 4]),
+        1.0,
+        Tolerance::Rounding(100.0),
+        "shortcut",
     );
-    let loss = |earlier: &Tensor| {
-        let y = shortcut::shortcut(&x, earlier, &scale, 2).and_then(|y| weighted(&y));
-        y.expect("a loss")
-    };
-    let variable = Var::from_tensor(&earlier).expect("a variable");
-    let gradients = loss(&variable).backward().expect("backward");
-    let gradient = gradients.get(&variable).expect("a gradient");
-    let gradient: Vec<f32> = gradient
-        .flatten_all()
-        .and_then(|g| g.to_vec1())
-        .expect("numbers");
-    for (i, g) in gradient.iter().enumerate() {
-        let mut step = vec![0f32; 32];
-        step[i] = 1.0;
-        let step = Tensor::from_vec(step, earlier.shape(), &Device::Cpu).expect("a step");
-        let there = loss(&(&earlier + step).expect("a sum"));
-        let difference = (there - loss(&earlier)).and_then(|d| d.to_scalar::<f32>());
-        let difference = difference.expect("a number");
-        assert!((difference - g).abs() < 1e-5, "{i}: {difference} {g}");
-    }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Device, Tensor, Var};
-use snn_core::bptt::{self, Keep, Options, Wanted};
+use snn_core::bptt::{self, Gradients, Keep, Options, Wanted};
 use snn_core::encode::Encoder;
 use snn_core::energy::{AC_PICOJOULE, WORD_PICOJOULE, estimate};
 use snn_core::evaluate::{EvaluateOptions, evaluate};
@@ -32,8 +32,8 @@ fn conv(in_channels: usize, out_channels: usize, stride: usize) -> Layer {
     }
 }
 
-/// Two blocks of a residual network, the second of which halves the sides, and a third population that both of the
-/// second block's maps reach.
+/// Two blocks of a residual network, the second of which halves the sides; shortcuts from layers 6 and 9 reach its last
+/// population.
 fn network(encoder: Encoder) -> SpikingNetwork {
     let shortcut = |from, channels, kernel| Layer::Shortcut {
         from,
@@ -63,7 +63,11 @@ fn network(encoder: Encoder) -> SpikingNetwork {
             bias: false,
         },
     ];
-    let topology = Topology::new("residual", [3, 8, 8], layers).expect("a topology that fits");
+    made(layers, 8, encoder)
+}
+
+fn made(layers: Vec<Layer>, side: usize, encoder: Encoder) -> SpikingNetwork {
+    let topology = Topology::new("residual", [3, side, side], layers).expect("fits");
     let shapes = topology.shapes();
     let activations = topology.activations().into_iter();
     let thresholds: BTreeMap<usize, Tensor> = activations
@@ -98,8 +102,12 @@ fn network(encoder: Encoder) -> SpikingNetwork {
 }
 
 fn images(n: usize) -> Tensor {
+    images_of(n, 8)
+}
+
+fn images_of(n: usize, side: usize) -> Tensor {
     Seed::new(8)
-        .uniform(&[n, 3, 8, 8], -1.0, 1.0, &Device::Cpu)
+        .uniform(&[n, 3, side, side], -1.0, 1.0, &Device::Cpu)
         .expect("images")
 }
 
@@ -187,53 +195,131 @@ fn events_give_the_same_bit_for_bit() {
     }
 }
 
+/// A mean over nine neurons has no exact share.
+#[test]
+fn events_of_a_mean_that_rounds_give_the_same_bit_for_bit() {
+    let layers = vec![
+        conv(3, 70, 1),
+        RELU,
+        conv(70, 75, 3),
+        Layer::Shortcut {
+            from: 1,
+            channels: 70,
+            kernel: 3,
+        },
+        RELU,
+        Layer::Flatten,
+        Layer::Linear {
+            in_features: 75 * 9,
+            out_features: 3,
+            bias: false,
+        },
+    ];
+    let (images, ids) = (images_of(3, 9), [3, 1, 2]);
+    for encoder in ENCODERS {
+        let network = made(layers.clone(), 9, encoder);
+        let dense = network.run(batch(&images, &ids), T, T).expect("dense");
+        let events = EventNetwork::new(&network).expect("events");
+        let events = events.run(batch(&images, &ids), T).expect("events").run;
+        assert_eq!(bytes(&events.spikes[&4]), bytes(&dense.spikes[&4]));
+        assert_eq!(bytes(&events.logits), bytes(&dense.logits));
+    }
+}
+
+/// Logits and gradients by the graph.
+fn by_graph(
+    network: &SpikingNetwork,
+    images: &Tensor,
+    ids: &[u64],
+    g: &Tensor,
+) -> (Tensor, Gradients) {
+    let (trained, variables) = network.trainable().expect("variables");
+    assert!(variables.iter().all(|(name, _)| !name.ends_with(".scale")));
+    let pixels = Var::from_tensor(images).expect("a variable");
+    let logits = trained.logits(batch(&pixels, ids), Mode::Training, T);
+    let logits = logits.expect("logits");
+    let loss = (&logits * g).and_then(|loss| loss.sum_all());
+    let gradients = loss.and_then(|loss| loss.backward()).expect("gradients");
+    let of = |variable: &Var| gradients.get(variable).expect("a gradient").clone();
+    let parameters = variables
+        .iter()
+        .map(|(name, variable)| (name.clone(), of(variable)));
+    let gradients = Gradients {
+        parameters: parameters.collect(),
+        images: Some(of(&pixels)),
+    };
+    (logits, gradients)
+}
+
 #[test]
 fn backpropagation_through_time_equals_the_graph() {
     let (images, ids) = (images(3), [3, 1, 2]);
+    let g = Seed::new(6).normal(&[3, 3], 0.0, 1.0, &Device::Cpu);
+    let g = g.expect("numbers");
+    let both = Wanted {
+        parameters: true,
+        images: true,
+    };
     for encoder in ENCODERS {
         let network = network(encoder);
-        let mode = Mode::Training;
-        let (trained, variables) = network.trainable().expect("variables");
-        assert!(variables.iter().all(|(name, _)| !name.ends_with(".scale")));
-        let pixels = Var::from_tensor(&images).expect("a variable");
-        let logits = trained
-            .logits(batch(&pixels, &ids), mode, T)
-            .expect("logits");
-        let g = Seed::new(6)
-            .normal(&[3, 3], 0.0, 1.0, &Device::Cpu)
-            .expect("numbers");
-        let loss = (&logits * &g)
-            .and_then(|loss| loss.sum_all())
-            .expect("a loss");
-        let expected = loss.backward().expect("a backward pass");
-        for keep in [Keep::Spikes, Keep::Currents] {
-            for chunk in [None, Some(3)] {
+        let (logits, expected) = by_graph(&network, &images, &ids, &g);
+        for wanted in [both, Wanted::PARAMETERS, Wanted::IMAGES] {
+            for (keep, chunk) in [Keep::Spikes, Keep::Currents]
+                .into_iter()
+                .flat_map(|keep| [(keep, None), (keep, Some(3))])
+            {
                 let options = Options {
-                    wanted: Wanted {
-                        parameters: true,
-                        images: true,
-                    },
+                    wanted,
                     keep,
                     chunk,
                     sums: Sums::Ordered,
                 };
-                let pass = bptt::forward(&network, batch(&images, &ids), mode, T, &options);
+                let what = format!("{encoder:?} {options:?}");
+                let batch = batch(&images, &ids);
+                let pass = bptt::forward(&network, batch, Mode::Training, T, &options);
                 let pass = pass.expect("a pass");
-                assert_eq!(bytes(pass.logits()), bytes(&logits), "{keep:?} {chunk:?}");
+                assert_eq!(bytes(pass.logits()), bytes(&logits), "{what}");
                 let gradients = pass.backward(&g).expect("gradients");
-                assert_eq!(gradients.parameters.len(), variables.len());
-                let close = |name: &str, gradient: &Tensor, variable: &Var| {
-                    let expected = expected.get(variable).expect("a gradient");
-                    let what = format!("{encoder:?} {keep:?} {chunk:?} {name}");
-                    assert_close(gradient, expected, Tolerance::Rounding(400.0), &what);
-                };
-                for (name, variable) in &variables {
-                    close(name, &gradients.parameters[name], variable);
+                let tolerance = Tolerance::Rounding(400.0);
+                assert_eq!(gradients.images.is_some(), wanted.images, "{what}");
+                if let (Some(ours), Some(theirs)) = (&gradients.images, &expected.images) {
+                    assert_close(ours, theirs, tolerance, &what);
                 }
-                let of_images = gradients.images.expect("a gradient");
-                close("images", &of_images, &pixels);
+                let count = if wanted.parameters {
+                    expected.parameters.len()
+                } else {
+                    0
+                };
+                assert_eq!(gradients.parameters.len(), count, "{what}");
+                for (name, ours) in &gradients.parameters {
+                    let what = format!("{what} {name}");
+                    assert_close(ours, &expected.parameters[name], tolerance, &what);
+                }
             }
         }
+    }
+}
+
+/// The sums of training, in which next to no neuron is so near its threshold that their rounding decides.
+#[test]
+fn fastest_sums_give_nearly_the_same() {
+    let (network, images, ids) = (network(Encoder::Direct), images(3), [3, 1, 2]);
+    let run = |sums| {
+        let options = Options {
+            sums,
+            ..Options::default()
+        };
+        let batch = batch(&images, &ids);
+        let pass = bptt::forward(&network, batch, Mode::Training, T, &options);
+        let pass = pass.expect("a pass");
+        let logits = pass.logits().clone();
+        let g = logits.ones_like().expect("ones");
+        (logits, pass.backward(&g).expect("gradients").parameters)
+    };
+    let (ordered, fastest) = (run(Sums::Ordered), run(Sums::Fastest));
+    assert_close(&fastest.0, &ordered.0, Tolerance::Rounding(1e4), "logits");
+    for (name, gradient) in &ordered.1 {
+        assert_close(&fastest.1[name], gradient, Tolerance::Rounding(1e4), name);
     }
 }
 

@@ -96,7 +96,7 @@ impl Kept {
         };
         let mut g = self.g_readout(&chunk, g_logits);
         // of spikes, from the shortcuts that take them, by segment
-        let mut beside: BTreeMap<usize, Vec<f32>> = BTreeMap::new();
+        let mut beside: Vec<Option<Vec<f32>>> = vec![None; self.segments.len()];
         for segment in (lowest..self.segments.len()).rev() {
             // what the population at the segment's end did is needed no more once its currents are known
             let own = match segment + 1 < self.segments.len() {
@@ -104,7 +104,7 @@ impl Kept {
                 false => None,
             };
             let kept = own.and_then(|trace| trace.currents);
-            if let Some(addend) = beside.remove(&segment) {
+            if let Some(addend) = beside[segment].take() {
                 g.par_iter_mut()
                     .zip(addend)
                     .for_each(|(g, addend)| *g += addend);
@@ -130,9 +130,7 @@ impl Kept {
             }
             drop(currents);
             for shortcut in &self.segments[segment].shortcuts {
-                let mut sum = beside.remove(&shortcut.from);
-                add(&mut sum, shortcut.maps.gradient(&g));
-                beside.extend(sum.map(|sum| (shortcut.from, sum)));
+                add(&mut beside[shortcut.from], shortcut.maps.gradient(&g));
             }
             let below = segment > lowest || self.options.wanted.images;
             let rows = chunk.steps * self.count();

@@ -79,7 +79,7 @@ impl Maps {
     }
 
     /// Numbers of an earlier map.
-    pub(crate) fn inputs(&self) -> usize {
+    fn inputs(&self) -> usize {
         self.scale.len() * self.plane() * self.kernel * self.kernel
     }
 
