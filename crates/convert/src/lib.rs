@@ -95,7 +95,7 @@ pub fn convert(
         ThresholdRule::BatchNorm { deviations } => {
             draft.set_all(thresholds::batch_norm::find(&folded, deviations)?)?;
         }
-        ThresholdRule::Trained {} => draft.set_all(thresholds::trained::find(source)?)?,
+        ThresholdRule::Trained {} => draft.set_all(thresholds::trained::find(source, config)?)?,
     }
     let mut network = draft.finish(SpikingSettings {
         neuron: config.neuron,

@@ -17,7 +17,7 @@ use snn_core::progress::{self, Watch};
 use snn_core::rng::Seed;
 use snn_core::{Layer, Parameters, Topology, checkpoint};
 
-use crate::augment::with_pixels;
+use crate::augment::{Source, with_pixels};
 use crate::network::Trace;
 use crate::{Ann, Error, Mode, Optimiser, Result, evaluate, loss, state};
 
@@ -207,8 +207,11 @@ impl Trainer {
         self.within_epoch = true;
         let epoch = self.epochs_done() + 1;
         let label = format!("epoch {epoch}/{}", self.config.epochs);
-        let (loss, train_accuracy, learning_rate) = with_pixels(images, |pixels, _| {
-            self.steps(pixels, &labels, epoch, &label, watch)
+        let device = self.ann.parameters().device();
+        let augment = self.config.augment;
+        let (loss, train_accuracy, learning_rate) = with_pixels(images, |pixels, shape| {
+            let source = Source::new(pixels, shape, &augment, &device)?;
+            self.steps(&source, &labels, epoch, &label, watch)
         })?;
         let validation_accuracy = match validation {
             Some((images, labels)) => {
@@ -262,7 +265,7 @@ impl Trainer {
     /// All steps of an epoch: mean loss, accuracy, last learning rate.
     fn steps(
         &mut self,
-        pixels: &[u8],
+        source: &Source,
         labels: &[u32],
         epoch: usize,
         label: &str,
@@ -284,19 +287,12 @@ impl Trainer {
             batches.retain(|batch| batch.len() > 1);
         }
         let unit = format!("{label}, batch");
-        let shape = self.ann.topology().input();
-        let device = self.ann.parameters().device();
         let (mut seen, mut total_loss, mut correct, mut learning_rate) = (0, 0.0, 0, 0.0);
         for (step, batch) in batches.iter().enumerate() {
-            let rows: Vec<usize> = batch.iter().map(|&row| row as usize).collect();
             let ids: Vec<u64> = batch.iter().map(|&row| u64::from(row)).collect();
-            let input = self
-                .config
-                .augment
-                .gather(pixels, shape, &rows, &ids, augment_seed)?
-                .to_device(&device)?;
-            let batch_labels: Vec<u32> = rows.iter().map(|&row| labels[row]).collect();
-            let batch_labels = Tensor::from_vec(batch_labels, rows.len(), &Device::Cpu)?;
+            let input = source.batch(&self.config.augment, batch, &ids, augment_seed)?;
+            let batch_labels: Vec<u32> = batch.iter().map(|&row| labels[row as usize]).collect();
+            let batch_labels = Tensor::from_vec(batch_labels, batch.len(), &Device::Cpu)?;
 
             let mode = Mode::Training {
                 seed: dropout_seed,
@@ -331,8 +327,8 @@ impl Trainer {
             self.update_running_statistics(&trace)?;
 
             correct += loss::correct(&trace.logits.to_device(&Device::Cpu)?, &batch_labels)?;
-            seen += rows.len();
-            total_loss += value * rows.len() as f64;
+            seen += batch.len();
+            total_loss += value * batch.len() as f64;
             let note = format!("loss {:.4}", total_loss / seen as f64);
             progress::report(
                 watch,

@@ -1,12 +1,6 @@
-//! `report.html`: one file that opens offline.
+//! Markup: text made safe, tables, figures, and the page around them, which opens offline.
 
 use std::fmt::Write;
-
-use serde_json::Value;
-
-use super::paper::Paper;
-use super::pictures::Pictures;
-use super::{energy, sections};
 
 const STYLE: &str = "\
 :root{color-scheme:light}\
@@ -91,23 +85,6 @@ pub fn figure(svg: &str, caption: &str) -> String {
     )
 }
 
-/// The page of a report; `pictures` by variant.
-pub fn page(report: &Value, paper: Option<&Paper>, pictures: &[(String, Pictures)]) -> String {
-    let title = report["title"].as_str().unwrap_or("private-snn");
-    let mut body = String::new();
-    sections::headline(&mut body, report, paper);
-    sections::accuracy(&mut body, report);
-    sections::leakage(&mut body, report);
-    sections::pictures(&mut body, pictures);
-    energy::energy(&mut body, report);
-    sections::training(&mut body, report);
-    sections::conversion(&mut body, report);
-    sections::threat_model(&mut body);
-    sections::scaled_down(&mut body, report);
-    sections::provenance(&mut body, report);
-    whole(title, &format!("<h1>{}</h1>\n{body}", escape(title)))
-}
-
 /// A page around some markup.
 pub fn whole(title: &str, body: &str) -> String {
     format!(
@@ -121,7 +98,6 @@ pub fn whole(title: &str, body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     #[test]
     fn markup_in_text_stays_text() {
@@ -138,29 +114,5 @@ mod tests {
         for tag in ["<c>", "<h>", "<r>", "<x>"] {
             assert!(!html.contains(tag), "{html}");
         }
-    }
-
-    #[test]
-    fn a_page_is_whole_even_of_an_empty_report() {
-        let html = page(
-            &json!({"title": "<script>", "variants": {"a": {}}}),
-            None,
-            &[],
-        );
-        assert!(html.starts_with("<!DOCTYPE html>") && html.ends_with("</html>\n"));
-        assert!(!html.contains("<script>"));
-        for tag in ["table", "figure", "section", "tr", "div"] {
-            let count = |text: &str| html.matches(text).count();
-            assert_eq!(
-                count(&format!("<{tag}>")) + count(&format!("<{tag} ")),
-                count(&format!("</{tag}>")),
-                "{tag}"
-            );
-        }
-        assert!(
-            !html.contains("http://")
-                || html.matches("http://").count()
-                    == html.matches("http://www.w3.org/2000/svg").count()
-        );
     }
 }

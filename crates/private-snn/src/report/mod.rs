@@ -6,6 +6,7 @@ mod grid;
 mod html;
 mod json;
 mod overview;
+mod page;
 mod paper;
 mod pictures;
 mod png;
@@ -16,9 +17,9 @@ mod svg;
 mod verdict;
 
 pub(crate) use curves::{Curves, curves};
-pub use html::page;
 pub(crate) use html::{Cell, escape, figure, table, whole};
 pub use json::{About, build, records};
+pub use page::page;
 pub use paper::Paper;
 pub use pictures::{Pictures, overview};
 pub(crate) use results::spread;

@@ -1,10 +1,13 @@
 //! From stored bytes to a training batch: random crop, flip, normalisation.
 
+mod source;
+
 use candle_core::{CpuStorage, DType, Device, Storage, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use snn_core::rng::Seed;
 
+pub(crate) use self::source::Source;
 use crate::{Error, Result};
 
 /// What is done to each training image before it is normalised.
