@@ -1,7 +1,6 @@
 //! What a run found, for machines and for people.
 
 mod curves;
-mod energy;
 mod grid;
 mod html;
 mod json;

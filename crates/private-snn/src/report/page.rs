@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::html::{escape, whole};
 use super::paper::Paper;
 use super::pictures::Pictures;
-use super::{energy, sections};
+use super::sections;
 
 /// The page of a report; `pictures` by variant.
 pub fn page(report: &Value, paper: Option<&Paper>, pictures: &[(String, Pictures)]) -> String {
@@ -15,7 +15,7 @@ pub fn page(report: &Value, paper: Option<&Paper>, pictures: &[(String, Pictures
     sections::accuracy(&mut body, report);
     sections::leakage(&mut body, report);
     sections::pictures(&mut body, pictures);
-    energy::energy(&mut body, report);
+    sections::energy(&mut body, report);
     sections::training(&mut body, report);
     sections::conversion(&mut body, report);
     sections::threat_model(&mut body);

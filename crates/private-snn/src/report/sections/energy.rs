@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use serde_json::Value;
 
-use super::html::{Cell, escape, figure, table};
-use super::rows::{Unit, show};
-use super::sections::{layer_name, list, section, text, variants};
-use super::svg::{Chart, Scale};
+use super::{layer_name, list, section, text, variants};
+use crate::report::html::{Cell, escape, figure, table};
+use crate::report::rows::{Unit, show};
+use crate::report::svg::{Chart, Scale};
 
 const NETWORKS: [(&str, &str); 4] = [
     ("converted", "converted without data"),
