@@ -53,7 +53,7 @@ pub struct NetworkConfig {
     #[serde(default)]
     pub batch_norm: bool,
     /// Steps of the activation: 0 for ReLU, else the staircase with a trained threshold
-    /// ([`ActivationFunction::Qcfs`]), whose values few time steps can stand for.
+    /// ([`snn_core::ActivationFunction::Qcfs`]), whose values few time steps can stand for.
     #[serde(default)]
     pub levels: usize,
     /// Dropout after each convolution that no pool follows. Where it is not given it is 0, which suits batch norm; the
