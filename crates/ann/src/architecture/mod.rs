@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 use snn_core::Topology;
 
 use self::layers::Layers;
-
 use crate::{Error, Result};
 
 /// Which network, and how deep it is.
@@ -131,8 +130,13 @@ impl NetworkConfig {
         }
         let mut layers = Layers::new(self, input);
         match self.depth {
+            Depth::Vgg5 => vgg::build(vgg::VGG5, &mut layers),
+            Depth::Vgg9 => vgg::build(vgg::VGG9, &mut layers),
+            Depth::Vgg11 => vgg::build(vgg::VGG11, &mut layers),
+            Depth::Vgg13 => vgg::build(vgg::VGG13, &mut layers),
+            Depth::Vgg16 => vgg::build(vgg::VGG16, &mut layers),
+            Depth::Vgg19 => vgg::build(vgg::VGG19, &mut layers),
             Depth::Resnet20 => resnet::build(3, &mut layers)?,
-            depth => vgg::build(depth, &mut layers),
         }
         let name = format!("{:?}", self.depth).to_lowercase();
         Ok(Topology::new(name, input, layers.finish(classes))?)

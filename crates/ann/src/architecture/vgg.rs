@@ -1,31 +1,23 @@
-//! The VGG family of the paper: convolutions in a row, and pools between them.
+//! The VGG family of the paper: convolutions in a row, and pools between them. A plan holds the channels of each
+//! convolution; 0 stands for an average pool.
 
-use super::Depth;
 use super::layers::Layers;
 
-/// Channels of each convolution; 0 stands for an average pool.
-fn plan(depth: Depth) -> &'static [usize] {
-    match depth {
-        Depth::Vgg5 => &[64, 0, 128, 128, 0],
-        Depth::Vgg9 => &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0],
-        Depth::Vgg11 => &[64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512],
-        Depth::Vgg13 => &[
-            64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0,
-        ],
-        Depth::Vgg16 => &[
-            64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0,
-        ],
-        Depth::Vgg19 => &[
-            64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512,
-            512, 0,
-        ],
-        Depth::Resnet20 => unreachable!("no VGG: built elsewhere"),
-    }
-}
+pub(super) const VGG5: &[usize] = &[64, 0, 128, 128, 0];
+pub(super) const VGG9: &[usize] = &[64, 64, 0, 128, 128, 0, 256, 256, 256, 0];
+pub(super) const VGG11: &[usize] = &[64, 0, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512];
+pub(super) const VGG13: &[usize] = &[
+    64, 64, 0, 128, 128, 0, 256, 256, 0, 512, 512, 0, 512, 512, 0,
+];
+pub(super) const VGG16: &[usize] = &[
+    64, 64, 0, 128, 128, 0, 256, 256, 256, 0, 512, 512, 512, 0, 512, 512, 512, 0,
+];
+pub(super) const VGG19: &[usize] = &[
+    64, 64, 0, 128, 128, 0, 256, 256, 256, 256, 0, 512, 512, 512, 512, 0, 512, 512, 512, 512, 0,
+];
 
-/// Takes `layers` through the plan of a VGG.
-pub(super) fn build(depth: Depth, layers: &mut Layers) {
-    let plan = plan(depth);
+/// Takes `layers` through a plan.
+pub(super) fn build(plan: &[usize], layers: &mut Layers) {
     for (i, &entry) in plan.iter().enumerate() {
         if entry == 0 {
             layers.pool(2);
