@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod activity;
 pub mod architecture;
 pub mod augment;
 mod error;
@@ -14,6 +15,7 @@ pub mod state;
 pub mod synthetic;
 pub mod train;
 
+pub use activity::Activity;
 pub use architecture::{Depth, NetworkConfig};
 pub use augment::Augment;
 pub use error::{Error, Result};

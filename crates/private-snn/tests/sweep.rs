@@ -89,6 +89,12 @@ fn a_whole_sweep_shares_stages_and_says_which_run_is_best() {
             let windows = figures[network]["accuracy_by_t"].as_array();
             let steps = windows.into_iter().flatten().map(|w| &w["timesteps"]);
             assert!(steps.eq([&json!(1), &json!(2), &json!(4)]), "{figures}");
+            // a rate counts no step, so by rates less is spent than by events
+            let gain = |convention: &str| figures[network]["energy"][convention].as_f64();
+            assert!(
+                gain("rate") > gain("events") && gain("events") > Some(0.0),
+                "{figures}"
+            );
         }
         assert!(figures["back_conversion"]["judge_top1"].is_number());
         assert!(figures["back_conversion"]["fid"].is_number());
@@ -118,6 +124,7 @@ fn a_whole_sweep_shares_stages_and_says_which_run_is_best() {
     let said = String::from_utf8_lossy(&output.stdout);
     for part in [
         "encrypt.learning_rate=0.0001",
+        "energy by events",
         "ReLU reading",
         "A1 recognised",
         "best: encrypt.learning_rate=",

@@ -24,8 +24,19 @@ pub struct TrainConfig {
     pub label_smoothing: f64,
     /// Limit on the norm of the gradient of all tensors together; gradients above it are scaled down. Default none.
     pub gradient_clip: Option<f64>,
+    /// Weight in the loss of the firing rate that the spiking network's products will meet ([`Activity`]): a network
+    /// trained so spends less energy once it is converted. For staircase activations only. Default 0.
+    ///
+    /// [`Activity`]: crate::Activity
+    #[serde(skip_serializing_if = "is_zero")]
+    pub activity_penalty: f64,
     /// Share of the batch's statistics in the update of batch norm's running statistics. Default 0.1.
     pub batch_norm_momentum: f64,
+}
+
+// so that a training without the penalty is described as it was before there was one
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 impl Default for TrainConfig {
@@ -39,6 +50,7 @@ impl Default for TrainConfig {
             augment: Augment::paper(),
             label_smoothing: 0.0,
             gradient_clip: None,
+            activity_penalty: 0.0,
             batch_norm_momentum: 0.1,
         }
     }
@@ -70,6 +82,12 @@ impl TrainConfig {
             return Err(Error::argument(
                 "gradient_clip",
                 format!("must be positive, got {limit}"),
+            ));
+        }
+        if !(self.activity_penalty.is_finite() && self.activity_penalty >= 0.0) {
+            return Err(Error::argument(
+                "activity_penalty",
+                format!("must be 0 or positive, got {}", self.activity_penalty),
             ));
         }
         if !(self.batch_norm_momentum > 0.0 && self.batch_norm_momentum <= 1.0) {

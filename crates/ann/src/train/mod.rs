@@ -19,7 +19,7 @@ use snn_core::{Layer, Parameters, Topology, checkpoint};
 
 use crate::augment::{Source, with_pixels};
 use crate::network::Trace;
-use crate::{Ann, Error, Mode, Optimiser, Result, evaluate, loss, state};
+use crate::{Activity, Ann, Error, Mode, Optimiser, Result, evaluate, loss, state};
 
 pub use config::TrainConfig;
 
@@ -29,8 +29,11 @@ pub use config::TrainConfig;
 pub struct EpochLog {
     /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Mean training loss over the epoch's images, as they were seen (augmented, with dropout, weights in motion).
+    /// Mean cross-entropy over the epoch's images, as they were seen (augmented, with dropout, weights in motion).
     pub loss: f64,
+    /// Mean activity over them ([`Activity`]), where it has a weight in the loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activity: Option<f64>,
     /// Share of the epoch's images classified rightly as they were seen, in [0, 1].
     pub train_accuracy: f64,
     /// Learning rate of the last step.
@@ -44,6 +47,7 @@ pub struct EpochLog {
 pub struct Trainer {
     ann: Ann,
     optimiser: Optimiser,
+    activity: Option<Activity>,
     config: TrainConfig,
     seed: Seed,
     history: Vec<EpochLog>,
@@ -74,11 +78,16 @@ impl Trainer {
             let message = "batch norm needs batches of at least 2 images, got 1";
             return Err(Error::argument("batch", message));
         }
+        let activity = match config.activity_penalty {
+            0.0 => None,
+            _ => Some(Activity::of(ann.topology())?),
+        };
         let (ann, variables) = ann.trainable()?;
         let optimiser = Optimiser::new(config.optimiser, variables)?;
         Ok(Self {
             ann,
             optimiser,
+            activity,
             config,
             seed,
             history: Vec::new(),
@@ -209,7 +218,7 @@ impl Trainer {
         let label = format!("epoch {epoch}/{}", self.config.epochs);
         let device = self.ann.parameters().device();
         let augment = self.config.augment;
-        let (loss, train_accuracy, learning_rate) = with_pixels(images, |pixels, shape| {
+        let seen = with_pixels(images, |pixels, shape| {
             let source = Source::new(pixels, shape, &augment, &device)?;
             self.steps(&source, &labels, epoch, &label, watch)
         })?;
@@ -223,9 +232,10 @@ impl Trainer {
         };
         let log = EpochLog {
             epoch,
-            loss: rounded(loss),
-            train_accuracy: rounded(train_accuracy),
-            learning_rate: rounded(learning_rate),
+            loss: rounded(seen.loss),
+            activity: seen.activity.map(rounded),
+            train_accuracy: rounded(seen.accuracy),
+            learning_rate: rounded(seen.learning_rate),
             validation_accuracy: validation_accuracy.map(rounded),
         };
         self.history.push(log.clone());
@@ -262,7 +272,7 @@ impl Trainer {
         Ok(())
     }
 
-    /// All steps of an epoch: mean loss, accuracy, last learning rate.
+    /// All steps of an epoch.
     fn steps(
         &mut self,
         source: &Source,
@@ -270,7 +280,7 @@ impl Trainer {
         epoch: usize,
         label: &str,
         watch: &mut Watch,
-    ) -> Result<(f64, f64, f64)> {
+    ) -> Result<Seen> {
         let place = epoch as u64 - 1;
         let order = self
             .seed
@@ -288,6 +298,7 @@ impl Trainer {
         }
         let unit = format!("{label}, batch");
         let (mut seen, mut total_loss, mut correct, mut learning_rate) = (0, 0.0, 0, 0.0);
+        let mut total_activity = 0.0;
         for (step, batch) in batches.iter().enumerate() {
             let ids: Vec<u64> = batch.iter().map(|&row| u64::from(row)).collect();
             let input = source.batch(&self.config.augment, batch, &ids, augment_seed)?;
@@ -298,10 +309,18 @@ impl Trainer {
                 seed: dropout_seed,
                 ids: &ids,
             };
-            let trace = self.ann.forward_with_statistics(&input, mode)?;
-            let loss =
+            let trace = match self.activity {
+                Some(_) => self.ann.trace(&input, mode)?,
+                None => self.ann.forward_with_statistics(&input, mode)?,
+            };
+            let mut loss =
                 loss::cross_entropy(&trace.logits, &batch_labels, self.config.label_smoothing)?;
             let value = f64::from(loss.to_scalar::<f32>()?);
+            if let Some(activity) = &self.activity {
+                let activity = activity.measure(&trace.activations, self.ann.parameters())?;
+                total_activity += f64::from(activity.to_scalar::<f32>()?) * batch.len() as f64;
+                loss = (loss + (activity * self.config.activity_penalty)?)?;
+            }
             let diverged = |loss| Error::Diverged {
                 epoch,
                 step: step + 1,
@@ -346,11 +365,13 @@ impl Trainer {
                 .map_err(|_| diverged(f64::NAN))?;
             }
         }
-        Ok((
-            total_loss / seen as f64,
-            correct as f64 / seen as f64,
+        let seen = seen as f64;
+        Ok(Seen {
+            loss: total_loss / seen,
+            activity: self.activity.as_ref().map(|_| total_activity / seen),
+            accuracy: correct as f64 / seen,
             learning_rate,
-        ))
+        })
     }
 
     /// `running = (1 - momentum) running + momentum batch`, with the unbiased variance of the batch.
@@ -375,6 +396,14 @@ impl Trainer {
         }
         Ok(())
     }
+}
+
+/// What the steps of an epoch gave; see [`EpochLog`].
+struct Seen {
+    loss: f64,
+    activity: Option<f64>,
+    accuracy: f64,
+    learning_rate: f64,
 }
 
 fn has_batch_norm(topology: &Topology) -> bool {

@@ -4,7 +4,13 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 /// Settings that may be left out, so that they need not be in the tree to be set.
-const OPTIONAL: [&str; 4] = ["generator", "gradient_clip", "micro_batch", "surrogate"];
+const OPTIONAL: [&str; 5] = [
+    "activity_penalty",
+    "generator",
+    "gradient_clip",
+    "micro_batch",
+    "surrogate",
+];
 
 /// Lays `over` onto `base`: tables are merged key by key, everything else is replaced. A table whose `kind` (or `rule`)
 /// differs is replaced whole, because its other keys belong to the old kind.

@@ -42,6 +42,7 @@ const RANGES: &[Range] = &[
     at_least("training.batch", 1.0, 65_536.0),
     above("training.learning_rate", 0.0, 10.0),
     at_least("training.label_smoothing", -10.0, 0.99),
+    at_least("training.activity_penalty", 0.0, 1e6),
     above("network.width", 0.0, 16.0),
     at_least("network.hidden", 0.0, 65_536.0),
     at_least("network.levels", 0.0, 1_048_576.0),

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::attack::{Target, back_conversion};
-use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
+use super::validate::{self, EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource};
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::experiment::VariantConfig;
 use crate::report::{Unit, show};
@@ -49,6 +49,15 @@ pub struct Rebuilt {
 }
 
 impl Measures {
+    /// The energy of the last network that data-free stages reached.
+    pub fn energy(&self) -> Option<&EnergyGain> {
+        self.encrypted
+            .as_ref()
+            .unwrap_or(&self.converted)
+            .energy
+            .as_ref()
+    }
+
     /// The spiking networks that were measured, by name, in the order of the stages.
     pub fn networks(&self) -> impl Iterator<Item = (&'static str, &ValidatedNetwork)> {
         [

@@ -34,7 +34,7 @@ pub use measure::{Measures, Reach, Rebuilt, measure};
 pub use pipeline::{Goal, Outcome, VariantOutcome, run};
 pub use synth::{SynthFigures, load_synthetic};
 pub use train::TrainFigures;
-pub use validate::{ValidatedNetwork, ValidatedReading, ValidatedSource};
+pub use validate::{EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource};
 
 /// Raised when a stage's code changes its results: finished stages of older versions are then computed again.
 const FORMAT: u32 = 4;

@@ -5,6 +5,9 @@ use anyhow::{Context as _, Result};
 use attack_eval::report;
 use datasets::Split;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
+use snn_core::encode::Encoder;
+use snn_core::energy;
 use snn_core::evaluate::{EvaluateOptions, evaluate};
 
 use super::evaluate::{WindowAccuracy, table};
@@ -27,6 +30,20 @@ pub struct ValidatedSource {
 pub struct ValidatedNetwork {
     /// Accuracy after each window, the quoted one last.
     pub accuracy_by_t: Vec<WindowAccuracy>,
+    /// Energy at the quoted window; none in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub energy: Option<EnergyGain>,
+}
+
+/// How many times less energy than the source network a spiking network takes, see [`energy`]; none where nothing fired.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct EnergyGain {
+    /// By the rates.
+    pub rate: Option<f64>,
+    /// By the events.
+    pub events: Option<f64>,
+    /// By the events, with memory traffic.
+    pub memory: Option<f64>,
 }
 
 impl ValidatedNetwork {
@@ -94,13 +111,22 @@ pub fn network(
         ("data", ctx.data.sha256.clone()),
     ];
     let stage = format!("validate-{label}");
-    let stage = ctx.stage(Some(name), &stage, &windows, &upstream, |_, watch| {
+    let config = json!({"windows": windows, "energy": true});
+    let stage = ctx.stage(Some(name), &stage, &config, &upstream, |_, watch| {
         let (images, labels) = Data::images(split, 0)?;
         let network = convert::load(ctx, finished)?;
         let options = EvaluateOptions::for_topology(network.topology(), ctx.seed_of("validate"));
         let evaluation = evaluate(&network, &images, &labels, windows, options, watch)?;
+        let direct = network.settings().encoder == Encoder::Direct;
+        let energy = energy::estimate(network.topology(), &evaluation, direct)?;
+        let gain = |ratio: f64| ratio.is_finite().then_some(ratio);
         let figures = ValidatedNetwork {
             accuracy_by_t: table(&evaluation.accuracy_by_t, evaluation.samples),
+            energy: Some(EnergyGain {
+                rate: gain(energy.ratio_rate),
+                events: gain(energy.ratio_events),
+                memory: gain(energy.ratio_memory),
+            }),
         };
         Ok((Vec::new(), figures))
     })?;

@@ -20,7 +20,7 @@ pub struct Figure {
 pub(super) const CONTROL: &str = "with real data at T";
 
 /// The figures of the table, in order.
-pub const FIGURES: [Figure; 9] = [
+pub const FIGURES: [Figure; 12] = [
     Figure {
         name: "source",
         unit: Unit::Percent,
@@ -44,6 +44,24 @@ pub const FIGURES: [Figure; 9] = [
         unit: Unit::Percent,
         of: |measures| Some(measures.encrypted.as_ref()?.quoted()?.accuracy),
         timesteps: |measures| Some(measures.encrypted.as_ref()?.quoted()?.timesteps),
+    },
+    Figure {
+        name: "energy by rate",
+        unit: Unit::Times,
+        of: |measures| measures.energy()?.rate,
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "energy by events",
+        unit: Unit::Times,
+        of: |measures| measures.energy()?.events,
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "with memory",
+        unit: Unit::Times,
+        of: |measures| measures.energy()?.memory,
+        timesteps: |_| None,
     },
     Figure {
         name: "ReLU reading",

@@ -38,6 +38,8 @@
 
 mod fan_out;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::evaluate::Evaluation;
@@ -155,6 +157,22 @@ pub fn estimate(
             .map(|(&index, counts)| (index, counts.iter().sum::<f64>() / samples))
             .collect(),
     })
+}
+
+/// The multiply-accumulates per image of the weighted layers that each population feeds, by its layer index: what a rate of
+/// 1 would cost in accumulates per step. Layers that the image feeds are left out, and so are shortcuts.
+///
+/// # Errors
+/// A weighted layer that neither the input nor a population feeds (its name is in the message).
+pub fn macs_by_population(topology: &Topology) -> Result<BTreeMap<usize, u64>> {
+    let (shapes, macs) = (topology.shapes(), topology.macs_by_layer());
+    let mut fed = BTreeMap::new();
+    for layer in topology.weighted() {
+        if let (Source::Population(index), _) = fan_out(topology, &shapes, layer)? {
+            *fed.entry(index).or_insert(0) += macs[layer];
+        }
+    }
+    Ok(fed)
 }
 
 fn of_layer(
