@@ -37,6 +37,26 @@ pub(crate) fn with_values<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Re
     }
 }
 
+/// [`with_values`] of several tensors.
+pub(crate) fn with_all<const K: usize, R>(
+    tensors: [&Tensor; K],
+    f: impl FnOnce([&[f32]; K]) -> R,
+) -> Result<R> {
+    let tensors: Vec<Tensor> = tensors
+        .iter()
+        .map(|tensor| tensor.contiguous())
+        .collect::<Result<_>>()?;
+    let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let mut slices = [[].as_slice(); K];
+    for (slice, (storage, layout)) in slices.iter_mut().zip(&storages) {
+        *slice = match &**storage {
+            Storage::Cpu(storage) => values(storage, layout)?,
+            _ => candle_core::bail!("a CPU kernel was given a tensor on another device"),
+        };
+    }
+    Ok(f(slices))
+}
+
 /// [`with_values`] of a weight and of a bias, if there is one.
 pub(crate) fn with_weights<R>(
     weight: &Tensor,
@@ -210,15 +230,30 @@ pub(super) fn sum(values: &[f32]) -> f64 {
 /// Sum of `f(i)` over `i < len`, like [`sum`].
 #[inline(always)]
 pub(super) fn sum_of(len: usize, f: impl Fn(usize) -> f64) -> f64 {
+    let [sum] = sums_of(len, |i| [f(i)]);
+    sum
+}
+
+/// Several sums at once, each like [`sum_of`].
+#[inline(always)]
+pub(super) fn sums_of<const K: usize>(len: usize, f: impl Fn(usize) -> [f64; K]) -> [f64; K] {
     const LANES: usize = 8;
-    let mut lanes = [0f64; LANES];
+    let mut lanes = [[0f64; LANES]; K];
     for block in 0..len / LANES {
-        for (lane, sum) in lanes.iter_mut().enumerate() {
-            *sum += f(block * LANES + lane);
+        for lane in 0..LANES {
+            let values = f(block * LANES + lane);
+            for (sums, value) in lanes.iter_mut().zip(values) {
+                sums[lane] += value;
+            }
         }
     }
-    let tail: f64 = (len / LANES * LANES..len).map(f).sum();
-    lanes.iter().sum::<f64>() + tail
+    let mut tail = [0f64; K];
+    for i in len / LANES * LANES..len {
+        for (sum, value) in tail.iter_mut().zip(f(i)) {
+            *sum += value;
+        }
+    }
+    std::array::from_fn(|k| lanes[k].iter().sum::<f64>() + tail[k])
 }
 
 /// Numbers per task of an elementwise kernel.

@@ -10,6 +10,7 @@ mod golden;
 mod linear;
 mod neuron;
 mod surrogate;
+mod without_graph;
 
 #[path = "../with/instructions.rs"]
 mod instructions;

@@ -43,6 +43,38 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
     }
 }
 
+/// Gradient of [`avg_pool2d`]'s `x`, from the gradient `gy` of its result, without a graph.
+///
+/// # Errors
+/// A `gy` that is no `[N, C, H, W]`, a kernel of 0.
+pub fn backward(gy: &Tensor, kernel: usize) -> Result<Tensor> {
+    let [ref leading @ .., channels, height, width] = *gy.dims() else {
+        let message = format!("needs [N, C, H, W], got {:?}", gy.dims());
+        return Err(Error::argument("gy", message));
+    };
+    if leading.is_empty() || kernel == 0 {
+        let message = format!(
+            "needs [N, C, H, W] and a kernel, got {:?} and {kernel}",
+            gy.dims()
+        );
+        return Err(Error::argument("gy", message));
+    }
+    let shape = [leading, &[channels, height * kernel, width * kernel]].concat();
+    if takes(&[gy]) {
+        let pool = AvgPool {
+            kernel,
+            shape: gy.dims().to_vec(),
+        };
+        return Ok(Tensor::from_vec(pool.gradient(gy)?, shape, gy.device())?);
+    }
+    let planes = leading.iter().product::<usize>() * channels;
+    let gx = gy
+        .reshape((planes * height, 1, width, 1))?
+        .broadcast_as((planes * height, kernel, width, kernel))?
+        .reshape(shape)?;
+    Ok((gx * (1.0 / (kernel * kernel) as f64))?)
+}
+
 /// Means of squares of side `k` of whole rows of squares, `columns` squares a row; `y` is zero before.
 pub(crate) fn pool(x: &[f32], y: &mut [f32], columns: usize, k: usize) {
     widest::run(Pool { x, y, columns, k });
@@ -143,6 +175,21 @@ impl AvgPool {
         let plane = self.shape[self.shape.len() - 2] * columns;
         (plane, plane * self.kernel * self.kernel, columns)
     }
+
+    fn gradient(&self, gy: &Tensor) -> candle_core::Result<Vec<f32>> {
+        let k = self.kernel;
+        let (plane, to_plane, columns) = self.sizes();
+        let mut gx = vec![0f32; gy.elem_count() * k * k];
+        let planes = planes_per_task(to_plane);
+        with_values(gy, |gy| {
+            gx.par_chunks_mut(to_plane * planes)
+                .zip(gy.par_chunks(plane * planes))
+                .for_each(|(gx, gy)| {
+                    spread(gy, gx, columns, k);
+                });
+        })?;
+        Ok(gx)
+    }
 }
 
 impl CustomOp1 for AvgPool {
@@ -164,17 +211,7 @@ impl CustomOp1 for AvgPool {
     }
 
     fn bwd(&self, x: &Tensor, _y: &Tensor, gy: &Tensor) -> candle_core::Result<Option<Tensor>> {
-        let k = self.kernel;
-        let (plane, to_plane, columns) = self.sizes();
-        let mut gx = vec![0f32; x.elem_count()];
-        let planes = planes_per_task(to_plane);
-        with_values(gy, |gy| {
-            gx.par_chunks_mut(to_plane * planes)
-                .zip(gy.par_chunks(plane * planes))
-                .for_each(|(gx, gy)| {
-                    spread(gy, gx, columns, k);
-                });
-        })?;
+        let gx = self.gradient(gy)?;
         Ok(Some(Tensor::from_vec(gx, x.shape(), x.device())?))
     }
 }

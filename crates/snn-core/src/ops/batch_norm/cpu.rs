@@ -2,7 +2,9 @@
 
 use rayon::prelude::*;
 
-use crate::ops::cpu::{planes_per_task, sum, sum_of};
+use super::after::Elementwise;
+use crate::ops::cpu::{Unwritten, planes_per_task, sums_of};
+use crate::ops::widest::{self, Task};
 
 /// How `[N, C, ...]` lies in memory.
 #[derive(Debug, Clone, Copy)]
@@ -19,12 +21,15 @@ impl Channels {
         (self.samples * self.plane) as f64
     }
 
-    /// For each channel the sum over its planes of `f(channel, where the plane starts)`.
-    fn sums<const K: usize>(&self, f: impl Fn(usize, usize) -> [f64; K] + Sync) -> Vec<[f64; K]> {
+    /// For each channel the sum over its planes of `f(channel, where the plane lies)`.
+    fn sums<const K: usize>(
+        &self,
+        f: impl Fn(usize, std::ops::Range<usize>) -> [f64; K] + Sync,
+    ) -> Vec<[f64; K]> {
         let planes: Vec<[f64; K]> = (0..self.samples * self.count)
             .into_par_iter()
             .with_min_len(planes_per_task(self.plane))
-            .map(|plane| f(plane % self.count, plane * self.plane))
+            .map(|plane| f(plane % self.count, self.range(plane)))
             .collect();
         let mut sums = vec![[0.0; K]; self.count];
         for sample in planes.chunks_exact(self.count) {
@@ -37,39 +42,68 @@ impl Channels {
         sums
     }
 
-    /// Mean and biased variance per channel.
-    pub(super) fn moments(&self, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
-        let plane = |start: usize| &x[start..][..self.plane];
-        let mean: Vec<f64> = self
-            .sums(|_, start| [sum(plane(start))])
-            .iter()
-            .map(|[sum]| sum / self.numbers())
-            .collect();
-        let squares = self.sums(|channel, start| {
-            let (x, mean) = (plane(start), mean[channel]);
-            [sum_of(x.len(), |i| (f64::from(x[i]) - mean).powi(2))]
-        });
-        let variance = squares.iter().map(|[sum]| sum / self.numbers()).collect();
-        (mean, variance)
+    fn range(&self, plane: usize) -> std::ops::Range<usize> {
+        plane * self.plane..(plane + 1) * self.plane
     }
 
-    /// Lets `f(channel, where the plane starts, plane of the result)` fill every plane, in parallel.
-    fn map(&self, f: impl Fn(usize, usize, &mut [f32]) + Sync) -> Vec<f32> {
-        let mut y = vec![0f32; self.samples * self.count * self.plane];
-        let planes = planes_per_task(self.plane);
-        y.par_chunks_mut(self.plane * planes)
-            .enumerate()
-            .for_each(|(task, y)| {
-                for (i, y) in y.chunks_exact_mut(self.plane).enumerate() {
-                    let plane = task * planes + i;
-                    f(plane % self.count, plane * self.plane, y);
-                }
+    /// Mean and biased variance per channel.
+    pub(super) fn moments(&self, x: &[f32]) -> (Vec<f64>, Vec<f64>) {
+        // one of the channel's numbers, near which the others lie: what a large mean would cancel is taken off before
+        let near = |channel: usize| f64::from(x[channel * self.plane]);
+        let sums = self.sums(|channel, plane| {
+            widest::run(Moments {
+                x: &x[plane],
+                near: near(channel),
+            })
+        });
+        let sums = sums.iter().enumerate();
+        sums.map(|(channel, sums)| {
+            let [mean, square] = sums.map(|sum| sum / self.numbers());
+            (near(channel) + mean, (square - mean * mean).max(0.0))
+        })
+        .unzip()
+    }
+
+    /// Lets `f(channel, where the plane lies, plane of the result)` write every plane, in parallel.
+    ///
+    /// # Safety
+    /// `f` writes every number of the plane that it is given.
+    unsafe fn map(&self, f: impl Fn(usize, std::ops::Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
+        let mut y = Unwritten::new(self.samples * self.count * self.plane);
+        let places = y.places();
+        (0..self.samples * self.count)
+            .into_par_iter()
+            .with_min_len(planes_per_task(self.plane))
+            .for_each(|plane| {
+                let range = self.range(plane);
+                // SAFETY: the planes are parts of the buffer that no two tasks share.
+                let y = unsafe { places.slice(range.start, range.len()) };
+                f(plane % self.count, range, y);
             });
-        y
+        // SAFETY: the caller's promise, for every plane.
+        unsafe { y.written() }
     }
 }
 
-/// `(x - mean) * inverse * gamma + beta`
+/// The sums of the differences from a number, and of their squares.
+struct Moments<'a> {
+    x: &'a [f32],
+    near: f64,
+}
+
+impl Task for Moments<'_> {
+    type Output = [f64; 2];
+
+    #[inline(always)]
+    fn run(self) -> [f64; 2] {
+        sums_of(self.x.len(), |i| {
+            let difference = f64::from(self.x[i]) - self.near;
+            [difference, difference * difference]
+        })
+    }
+}
+
+/// `(x - mean) * inverse * gamma + beta`, and what follows it number by number.
 pub(super) struct Normalise {
     pub(super) channels: Channels,
     pub(super) mean: Vec<f32>,
@@ -79,40 +113,78 @@ pub(super) struct Normalise {
     pub(super) of_batch: bool,
 }
 
-/// Per channel: the gradients of beta and of gamma.
+/// The constants of one channel.
+#[derive(Clone, Copy)]
+struct Line {
+    mean: f32,
+    scale: f32,
+    shift: f32,
+}
+
+impl Line {
+    #[inline(always)]
+    fn at(self, x: f32) -> f32 {
+        (x - self.mean) * self.scale + self.shift
+    }
+}
+
+/// Per channel: the gradients of beta and of gamma, and the sum of what each number gives to the gradient of a threshold.
 pub(super) struct Sums {
     pub(super) gradient: Vec<f32>,
     pub(super) gradient_times_x: Vec<f32>,
+    pub(super) of_threshold: f64,
 }
 
 impl Normalise {
-    pub(super) fn forward(&self, x: &[f32], gamma: &[f32], beta: &[f32]) -> Vec<f32> {
-        self.channels.map(|c, start, y| {
-            let (mean, scale, shift) = (self.mean[c], self.inverse[c] * gamma[c], beta[c]);
-            for (y, x) in y.iter_mut().zip(&x[start..]) {
-                *y = (x - mean) * scale + shift;
-            }
-        })
+    fn line(&self, channel: usize, gamma: &[f32], beta: &[f32]) -> Line {
+        Line {
+            mean: self.mean[channel],
+            scale: self.inverse[channel] * gamma[channel],
+            shift: beta[channel],
+        }
     }
 
-    /// Sums of the gradient, and of the gradient times the normalised x.
-    pub(super) fn sums(&self, x: &[f32], gy: &[f32]) -> Sums {
-        let sums = self.channels.sums(|c, start| {
-            let (x, gy) = (
-                &x[start..][..self.channels.plane],
-                &gy[start..][..self.channels.plane],
-            );
-            let (mean, inverse) = (self.mean[c], self.inverse[c]);
-            [
-                sum(gy),
-                sum_of(x.len(), |i| {
-                    f64::from(gy[i]) * f64::from((x[i] - mean) * inverse)
-                }),
-            ]
+    pub(super) fn forward(
+        &self,
+        x: &[f32],
+        gamma: &[f32],
+        beta: &[f32],
+        after: &impl Elementwise,
+    ) -> Vec<f32> {
+        // SAFETY: the task writes all of `y`, which is as long as the plane.
+        unsafe {
+            self.channels.map(|c, plane, y| {
+                widest::run(Forward {
+                    x: &x[plane],
+                    y,
+                    line: self.line(c, gamma, beta),
+                    after,
+                });
+            })
+        }
+    }
+
+    /// Sums of the gradient before what follows, and of that times the normalised x.
+    pub(super) fn sums(
+        &self,
+        x: &[f32],
+        (gamma, beta): (&[f32], &[f32]),
+        gy: &[f32],
+        after: &impl Elementwise,
+    ) -> Sums {
+        let sums = self.channels.sums(|c, plane| {
+            widest::run(Gradients {
+                x: &x[plane.clone()],
+                gy: &gy[plane],
+                line: self.line(c, gamma, beta),
+                inverse: self.inverse[c],
+                after,
+            })
         });
         Sums {
             gradient: sums.iter().map(|s| s[0] as f32).collect(),
             gradient_times_x: sums.iter().map(|s| s[1] as f32).collect(),
+            of_threshold: sums.iter().map(|s| s[2]).sum(),
         }
     }
 
@@ -120,30 +192,103 @@ impl Normalise {
     pub(super) fn backward_data(
         &self,
         x: &[f32],
-        gamma: &[f32],
+        (gamma, beta): (&[f32], &[f32]),
         gy: &[f32],
         sums: Option<&Sums>,
+        after: &impl Elementwise,
     ) -> Vec<f32> {
-        self.channels.map(|c, start, gx| {
-            let scale = self.inverse[c] * gamma[c];
-            match sums.filter(|_| self.of_batch) {
-                None => {
-                    for (gx, gy) in gx.iter_mut().zip(&gy[start..]) {
-                        *gx = gy * scale;
-                    }
-                }
-                Some(sums) => {
-                    let numbers = self.channels.numbers();
-                    let mean_gradient = (f64::from(sums.gradient[c]) / numbers) as f32;
+        let of_channel =
+            |sums: &[f32], c: usize| (f64::from(sums[c]) / self.channels.numbers()) as f32;
+        // SAFETY: the task writes all of `gx`, which is as long as the plane.
+        unsafe {
+            self.channels.map(|c, plane, gx| {
+                let sums = sums.filter(|_| self.of_batch);
+                widest::run(Backward {
+                    x: &x[plane.clone()],
+                    gy: &gy[plane],
+                    gx,
+                    line: self.line(c, gamma, beta),
+                    mean_gradient: sums.map_or(0.0, |sums| of_channel(&sums.gradient, c)),
                     // of the normalised x, with the factor that normalises x
-                    let slope =
-                        (f64::from(sums.gradient_times_x[c]) / numbers) as f32 * self.inverse[c];
-                    let mean = self.mean[c];
-                    for (gx, (gy, x)) in gx.iter_mut().zip(gy[start..].iter().zip(&x[start..])) {
-                        *gx = scale * (gy - mean_gradient - (x - mean) * slope);
-                    }
-                }
-            }
+                    slope: sums.map_or(0.0, |sums| {
+                        of_channel(&sums.gradient_times_x, c) * self.inverse[c]
+                    }),
+                    after,
+                });
+            })
+        }
+    }
+}
+
+struct Forward<'a, A> {
+    x: &'a [f32],
+    y: &'a mut [f32],
+    line: Line,
+    after: &'a A,
+}
+
+impl<A: Elementwise> Task for Forward<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (y, x) in self.y.iter_mut().zip(self.x) {
+            *y = self.after.value(self.line.at(*x));
+        }
+    }
+}
+
+struct Gradients<'a, A> {
+    x: &'a [f32],
+    gy: &'a [f32],
+    line: Line,
+    inverse: f32,
+    after: &'a A,
+}
+
+impl<A: Elementwise> Task for Gradients<'_, A> {
+    type Output = [f64; 3];
+
+    #[inline(always)]
+    fn run(self) -> [f64; 3] {
+        let Self {
+            x,
+            gy,
+            line,
+            inverse,
+            after,
+        } = self;
+        sums_of(x.len(), |i| {
+            let z = line.at(x[i]);
+            let gradient = f64::from(after.gradient(z, gy[i]));
+            [
+                gradient,
+                gradient * f64::from((x[i] - line.mean) * inverse),
+                after.of_threshold(z, gy[i]),
+            ]
         })
+    }
+}
+
+struct Backward<'a, A> {
+    x: &'a [f32],
+    gy: &'a [f32],
+    gx: &'a mut [f32],
+    line: Line,
+    mean_gradient: f32,
+    slope: f32,
+    after: &'a A,
+}
+
+impl<A: Elementwise> Task for Backward<'_, A> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let line = self.line;
+        for (gx, (gy, x)) in self.gx.iter_mut().zip(self.gy.iter().zip(self.x)) {
+            let gradient = self.after.gradient(line.at(*x), *gy);
+            *gx = line.scale * (gradient - self.mean_gradient - (x - line.mean) * self.slope);
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Batch normalisation over the batch and both sides of an image.
 
+mod after;
 mod cpu;
+pub mod fused;
 pub mod reference;
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Shape, Tensor};
 
+use self::after::Nothing;
 use self::cpu::{Channels, Normalise};
-use super::cpu::{takes, values, with_values};
+use super::cpu::{takes, values, with_all, with_values};
 use crate::{Error, Result};
 
 /// Mean and (biased) variance per channel of a batch; no gradient.
@@ -118,18 +121,27 @@ fn normalise(
     channels: Channels,
     of_batch: bool,
 ) -> Result<Tensor> {
-    let mean = with_values(&statistics.mean, <[f32]>::to_vec)?;
-    let inverse = with_values(&statistics.variance, |variance| {
-        let inverse = |&v: &f32| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32;
-        variance.iter().map(inverse).collect()
-    })?;
-    let op = BatchNorm(Normalise {
-        channels,
-        mean,
-        inverse,
-        of_batch,
-    });
+    let op = BatchNorm(Normalise::new(channels, statistics, epsilon, of_batch)?);
     Ok(x.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)?)
+}
+
+impl Normalise {
+    fn new(
+        channels: Channels,
+        statistics: &BatchStatistics,
+        epsilon: f64,
+        of_batch: bool,
+    ) -> Result<Self> {
+        let inverse = |&v: &f32| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32;
+        Ok(Self {
+            channels,
+            mean: with_values(&statistics.mean, <[f32]>::to_vec)?,
+            inverse: with_values(&statistics.variance, |variance| {
+                variance.iter().map(inverse).collect()
+            })?,
+            of_batch,
+        })
+    }
 }
 
 struct BatchNorm(Normalise);
@@ -148,9 +160,8 @@ impl CustomOp3 for BatchNorm {
         beta: &CpuStorage,
         lb: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let y = self
-            .0
-            .forward(values(x, lx)?, values(gamma, lg)?, values(beta, lb)?);
+        let (gamma, beta) = (values(gamma, lg)?, values(beta, lb)?);
+        let y = self.0.forward(values(x, lx)?, gamma, beta, &Nothing);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
@@ -165,18 +176,13 @@ impl CustomOp3 for BatchNorm {
         let like = |values: Vec<f32>, tensor: &Tensor| {
             Tensor::from_vec(values, tensor.shape(), tensor.device())
         };
-        let (sums, gx) = with_values(gy, |gy| {
-            with_values(x, |x_| {
-                with_values(gamma, |gamma_| {
-                    let tracked = gamma.track_op() || beta.track_op();
-                    let sums = (tracked || self.0.of_batch).then(|| self.0.sums(x_, gy));
-                    let gx = x
-                        .track_op()
-                        .then(|| self.0.backward_data(x_, gamma_, gy, sums.as_ref()));
-                    (sums, gx)
-                })
-            })
-        })???;
+        let (tracked, of_x) = (gamma.track_op() || beta.track_op(), x.track_op());
+        let (sums, gx) = with_all([x, gamma, beta, gy], |[x, gamma, beta, gy]| {
+            let line = (gamma, beta);
+            let sums = (tracked || self.0.of_batch).then(|| self.0.sums(x, line, gy, &Nothing));
+            let gx = of_x.then(|| self.0.backward_data(x, line, gy, sums.as_ref(), &Nothing));
+            (sums, gx)
+        })?;
         let gx = gx.map(|gx| like(gx, x)).transpose()?;
         let (g_gamma, g_beta) = match sums {
             Some(sums) => (

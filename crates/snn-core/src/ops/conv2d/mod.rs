@@ -120,6 +120,41 @@ pub fn backward(
     Ok((of(&x)?, of(&weight)?))
 }
 
+/// The second of the gradients of [`backward`] alone, for a layer whose `x` needs none.
+///
+/// # Errors
+/// Those of [`backward`].
+pub fn backward_weight(
+    x: &Tensor,
+    weight: &Tensor,
+    stride: usize,
+    padding: usize,
+    gy: &Tensor,
+) -> Result<Tensor> {
+    let geometry = geometry(x, weight, stride, padding)?;
+    if !super::cpu::takes(&[x, weight, gy]) || gy.dims() != geometry.out_shape(x.dims()) {
+        return Ok(backward(x, weight, stride, padding, gy)?.1);
+    }
+    let gw = with_values(gy, |gy| {
+        with_values(x, |x| cpu::backward_weight(&geometry, x, gy))
+    })??;
+    Ok(Tensor::from_vec(gw, weight.shape(), weight.device())?)
+}
+
+/// The gradient of a [`conv2d`]'s bias `[O]`: the sum of `gy` `[N, O, H', W']` (or `[T, N, O, H', W']`) over all but the
+/// channels.
+///
+/// # Errors
+/// Another shape.
+pub fn backward_bias(gy: &Tensor) -> Result<Tensor> {
+    let rank = gy.rank();
+    if rank < 4 {
+        let message = format!("needs [N, O, H, W], got {:?}", gy.dims());
+        return Err(Error::argument("gy", message));
+    }
+    Ok(gy.flatten(0, rank - 4)?.sum((0, 2, 3))?)
+}
+
 /// The sizes, if they fit.
 fn geometry(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Result<Geometry> {
     Geometry::new(x.dims(), weight.dims(), stride, padding).ok_or_else(|| {

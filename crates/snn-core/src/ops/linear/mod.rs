@@ -18,23 +18,7 @@ use crate::{Error, Result};
 /// # Errors
 /// Shapes that do not fit, with the shapes.
 pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
-    let sizes = match (x.dims(), weight.dims()) {
-        (&[ref leading @ .., inputs], &[outputs, f])
-            if !leading.is_empty() && inputs == f && inputs > 0 && outputs > 0 =>
-        {
-            Sizes {
-                rows: leading.iter().product(),
-                inputs,
-                outputs,
-            }
-        }
-        (x, weight) => {
-            return Err(Error::argument(
-                "linear",
-                format!("input {x:?} and weight {weight:?} do not fit"),
-            ));
-        }
-    };
+    let sizes = sizes(x, weight)?;
     if let Some(bias) = bias
         && bias.dims() != [sizes.outputs]
     {
@@ -53,6 +37,63 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
             .contiguous()?
             .apply_op2(&weight.contiguous()?, Linear(sizes))?),
         bias => reference::linear(x, weight, bias),
+    }
+}
+
+/// Gradients of [`linear`]'s `x` and `weight`, from the gradient `gy` `[N, O]` (with the leading axes of `x`) of its result,
+/// without a graph. That of the bias is the sum of `gy` over all but the outputs.
+///
+/// # Errors
+/// Shapes that do not fit, with the shapes.
+pub fn backward(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<(Tensor, Tensor)> {
+    let sizes = sizes(x, weight)?;
+    let shape = [&x.dims()[..x.dims().len() - 1], &[sizes.outputs]].concat();
+    if gy.dims() != shape {
+        return Err(Error::argument(
+            "gy",
+            format!("needs {shape:?} like the result, got {:?}", gy.dims()),
+        ));
+    }
+    if takes(&[x, weight, gy]) {
+        return Ok((sizes.of_x(x, weight, gy)?, sizes.of_weight(x, weight, gy)?));
+    }
+    let rows = gy.reshape((sizes.rows, sizes.outputs))?;
+    let gw = rows.t()?.matmul(&x.reshape((sizes.rows, sizes.inputs))?)?;
+    Ok((rows.matmul(weight)?.reshape(x.shape())?, gw))
+}
+
+/// The sizes, if they fit.
+fn sizes(x: &Tensor, weight: &Tensor) -> Result<Sizes> {
+    match (x.dims(), weight.dims()) {
+        (&[ref leading @ .., inputs], &[outputs, f])
+            if !leading.is_empty() && inputs == f && inputs > 0 && outputs > 0 =>
+        {
+            Ok(Sizes {
+                rows: leading.iter().product(),
+                inputs,
+                outputs,
+            })
+        }
+        (x, weight) => Err(Error::argument(
+            "linear",
+            format!("input {x:?} and weight {weight:?} do not fit"),
+        )),
+    }
+}
+
+impl Sizes {
+    fn of_x(&self, x: &Tensor, weight: &Tensor, gy: &Tensor) -> candle_core::Result<Tensor> {
+        let gx = with_values(gy, |gy| {
+            with_values(weight, |weight| cpu::backward_data(self, weight, gy))
+        })??;
+        Tensor::from_vec(gx, x.shape(), x.device())
+    }
+
+    fn of_weight(&self, x: &Tensor, weight: &Tensor, gy: &Tensor) -> candle_core::Result<Tensor> {
+        let gw = with_values(gy, |gy| {
+            with_values(x, |x| cpu::backward_weight(self, x, gy))
+        })??;
+        Tensor::from_vec(gw, weight.shape(), weight.device())
     }
 }
 
@@ -85,22 +126,9 @@ impl Linear {
         gy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
         let gy = gy.contiguous()?;
-        let gx = if x.track_op() {
-            let gx = with_values(&gy, |gy| {
-                with_values(weight, |weight| cpu::backward_data(&self.0, weight, gy))
-            })??;
-            Some(Tensor::from_vec(gx, x.shape(), x.device())?)
-        } else {
-            None
-        };
-        let gw = if weight.track_op() {
-            let gw = with_values(&gy, |gy| {
-                with_values(x, |x| cpu::backward_weight(&self.0, x, gy))
-            })??;
-            Some(Tensor::from_vec(gw, weight.shape(), weight.device())?)
-        } else {
-            None
-        };
+        let gx = x.track_op().then(|| self.0.of_x(x, weight, &gy));
+        let gw = weight.track_op().then(|| self.0.of_weight(x, weight, &gy));
+        let (gx, gw) = (gx.transpose()?, gw.transpose()?);
         Ok((gx, gw))
     }
 }

@@ -5,7 +5,7 @@ pub mod reference;
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::cpu::{CHUNK, map, sum_of, takes, values, with_values, zip};
+use super::cpu::{CHUNK, map, sum_of, takes, values, with_all, zip};
 use super::widest::{self, Task};
 use crate::{Error, Result};
 
@@ -27,6 +27,17 @@ use crate::{Error, Result};
 /// # Errors
 /// No levels, or more than 2^20; a threshold of another shape; on the CPU a threshold that is not positive.
 pub fn qcfs(x: &Tensor, threshold: &Tensor, levels: usize) -> Result<Tensor> {
+    check(threshold, levels)?;
+    if takes(&[x, threshold]) {
+        let op = Qcfs { levels };
+        Ok(x.contiguous()?.apply_op2(&threshold.contiguous()?, op)?)
+    } else {
+        reference::qcfs(x, threshold, levels)
+    }
+}
+
+/// Whether there is a staircase of so many levels and a threshold of this shape.
+pub(super) fn check(threshold: &Tensor, levels: usize) -> Result<()> {
     if !(1..=MAX_LEVELS).contains(&levels) {
         return Err(Error::argument(
             "levels",
@@ -39,21 +50,107 @@ pub fn qcfs(x: &Tensor, threshold: &Tensor, levels: usize) -> Result<Tensor> {
             format!("must be [1], got {:?}", threshold.dims()),
         ));
     }
-    if takes(&[x, threshold]) {
-        let op = Qcfs {
-            levels: levels as f32,
-        };
-        Ok(x.contiguous()?.apply_op2(&threshold.contiguous()?, op)?)
-    } else {
-        reference::qcfs(x, threshold, levels)
+    Ok(())
+}
+
+/// Gradients of [`qcfs`]'s `x` and `threshold`, from its result `y` and the gradient `gy` of that, without a graph.
+///
+/// # Errors
+/// Unequal shapes, a threshold of another shape.
+pub fn backward(
+    x: &Tensor,
+    threshold: &Tensor,
+    y: &Tensor,
+    gy: &Tensor,
+) -> Result<(Tensor, Tensor)> {
+    if x.dims() != gy.dims() || x.dims() != y.dims() || threshold.dims() != [1] {
+        let message = format!(
+            "input {:?}, threshold {:?}, result {:?} and gradient {:?} do not fit",
+            x.dims(),
+            threshold.dims(),
+            y.dims(),
+            gy.dims()
+        );
+        return Err(Error::argument("qcfs", message));
     }
+    if takes(&[x, threshold, y, gy]) {
+        return Ok(gradients((x, threshold), y, gy)?);
+    }
+    let inside = (x.gt(0.0)? * x.broadcast_lt(threshold)?)?;
+    let zeros = gy.zeros_like()?;
+    let gx = inside.where_cond(gy, &zeros)?;
+    let line = inside.where_cond(x, &zeros)?;
+    let sum = (gy * (y - line)?)?.sum_all()?.reshape(1)?;
+    Ok((gx, (sum / threshold)?))
+}
+
+fn gradients(
+    (x, threshold): (&Tensor, &Tensor),
+    y: &Tensor,
+    gy: &Tensor,
+) -> candle_core::Result<(Tensor, Tensor)> {
+    // the levels take no part
+    let staircase = Staircase::new(1, threshold.to_vec1::<f32>()?[0])?;
+    let (gx, of_threshold) = with_all([x, y, gy], |[x, y, gy]| {
+        let gx = zip(x, gy, |x, g| if staircase.passes(x) { g } else { 0.0 });
+        (gx, threshold_gradient(x, y, gy, staircase))
+    })?;
+    let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
+    Ok((gx, Tensor::from_vec(vec![of_threshold], 1, x.device())?))
 }
 
 /// Beyond any use, and exact in f32.
 pub const MAX_LEVELS: usize = 1 << 20;
 
 struct Qcfs {
+    levels: usize,
+}
+
+/// The function of single numbers.
+#[derive(Clone, Copy)]
+pub(super) struct Staircase {
     levels: f32,
+    threshold: f32,
+    /// Levels per unit, and the height of one.
+    steps: f32,
+    step: f32,
+}
+
+impl Staircase {
+    /// # Errors
+    /// A threshold that is not positive.
+    pub(super) fn new(levels: usize, threshold: f32) -> candle_core::Result<Self> {
+        if !(threshold.is_finite() && threshold > 0.0) {
+            candle_core::bail!(
+                "qcfs: the threshold is {threshold}, not a positive number; train with a smaller learning rate"
+            );
+        }
+        let levels = levels as f32;
+        Ok(Self {
+            levels,
+            threshold,
+            steps: levels / threshold,
+            step: threshold / levels,
+        })
+    }
+
+    #[inline(always)]
+    pub(super) fn at(&self, x: f32) -> f32 {
+        floor((x * self.steps + 0.5).clamp(0.0, self.levels)) * self.step
+    }
+
+    /// Whether a gradient comes through at `x`.
+    #[inline(always)]
+    pub(super) fn passes(&self, x: f32) -> bool {
+        x > 0.0 && x < self.threshold
+    }
+
+    /// What the value `y` at `x` gives to the gradient of the threshold, times the threshold.
+    #[inline(always)]
+    pub(super) fn of_threshold(&self, x: f32, y: f32, gy: f32) -> f64 {
+        let through = if self.passes(x) { x } else { 0.0 };
+        f64::from(gy) * (f64::from(y) - f64::from(through))
+    }
 }
 
 impl CustomOp2 for Qcfs {
@@ -68,16 +165,8 @@ impl CustomOp2 for Qcfs {
         threshold: &CpuStorage,
         of_threshold: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
-        let (levels, threshold) = (self.levels, values(threshold, of_threshold)?[0]);
-        if !(threshold.is_finite() && threshold > 0.0) {
-            candle_core::bail!(
-                "qcfs: the threshold is {threshold}, not a positive number; train with a smaller learning rate"
-            );
-        }
-        let (steps, step) = (levels / threshold, threshold / levels);
-        let y = map(values(x, layout)?, |x| {
-            floor((x * steps + 0.5).clamp(0.0, levels)) * step
-        });
+        let staircase = Staircase::new(self.levels, values(threshold, of_threshold)?[0])?;
+        let y = map(values(x, layout)?, |x| staircase.at(x));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
@@ -88,17 +177,7 @@ impl CustomOp2 for Qcfs {
         y: &Tensor,
         gy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let theta = threshold.to_vec1::<f32>()?[0];
-        let (gx, of_threshold) = with_values(x, |x| {
-            with_values(y, |y| {
-                with_values(gy, |gy| {
-                    let gx = zip(x, gy, |x, g| if passes(x, theta) { g } else { 0.0 });
-                    (gx, threshold_gradient(x, y, gy, theta))
-                })
-            })
-        })???;
-        let gx = Tensor::from_vec(gx, x.shape(), x.device())?;
-        let of_threshold = Tensor::from_vec(vec![of_threshold], 1, x.device())?;
+        let (gx, of_threshold) = gradients((x, threshold), y, gy)?;
         Ok((Some(gx), Some(of_threshold)))
     }
 }
@@ -113,14 +192,8 @@ fn floor(x: f32) -> f32 {
     if near > x { near - 1.0 } else { near }
 }
 
-/// Whether a gradient comes through.
-#[inline(always)]
-fn passes(x: f32, threshold: f32) -> bool {
-    x > 0.0 && x < threshold
-}
-
 /// `sum of gy (y - x [0 < x < theta]) / theta`, in a fixed order.
-fn threshold_gradient(x: &[f32], y: &[f32], gy: &[f32], threshold: f32) -> f32 {
+fn threshold_gradient(x: &[f32], y: &[f32], gy: &[f32], staircase: Staircase) -> f32 {
     let parts = x
         .par_chunks(CHUNK)
         .zip(y.par_chunks(CHUNK).zip(gy.par_chunks(CHUNK)));
@@ -130,18 +203,18 @@ fn threshold_gradient(x: &[f32], y: &[f32], gy: &[f32], threshold: f32) -> f32 {
                 x,
                 y,
                 gy,
-                threshold,
+                staircase,
             })
         })
         .collect();
-    (sums.iter().sum::<f64>() / f64::from(threshold)) as f32
+    (sums.iter().sum::<f64>() / f64::from(staircase.threshold)) as f32
 }
 
 struct Change<'a> {
     x: &'a [f32],
     y: &'a [f32],
     gy: &'a [f32],
-    threshold: f32,
+    staircase: Staircase,
 }
 
 impl Task for Change<'_> {
@@ -153,12 +226,9 @@ impl Task for Change<'_> {
             x,
             y,
             gy,
-            threshold,
+            staircase,
         } = self;
-        sum_of(x.len(), |i| {
-            let through = if passes(x[i], threshold) { x[i] } else { 0.0 };
-            f64::from(gy[i]) * (f64::from(y[i]) - f64::from(through))
-        })
+        sum_of(x.len(), |i| staircase.of_threshold(x[i], y[i], gy[i]))
     }
 }
 

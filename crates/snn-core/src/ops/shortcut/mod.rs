@@ -5,7 +5,7 @@ pub mod reference;
 use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::avg_pool::{pool, spread};
+use super::avg_pool::{self, pool, spread};
 use super::cpu::{scratch, takes, values, with_values};
 use super::widest::{self, Task};
 use crate::{Error, Result};
@@ -61,6 +61,40 @@ pub fn shortcut(x: &Tensor, earlier: &Tensor, scale: &Tensor, kernel: usize) -> 
         shape: [c, h, w],
     };
     Ok(x.contiguous()?.apply_op2(&earlier.contiguous()?, maps)?)
+}
+
+/// Gradient of [`shortcut`]'s `earlier`, of channels as many as the scale has, from the gradient `gy` of its result, without a
+/// graph. That of `x` is `gy`.
+///
+/// # Errors
+/// A scale that does not fit.
+pub fn backward(gy: &Tensor, scale: &Tensor, kernel: usize) -> Result<Tensor> {
+    let few = scale.elem_count();
+    let (leading, [c, h, w]) = match *gy.dims() {
+        [ref leading @ .., c, h, w]
+            if !leading.is_empty() && scale.rank() == 1 && few <= c && kernel > 0 =>
+        {
+            (leading, [c, h, w])
+        }
+        ref dims => {
+            let message = format!("{dims:?} and the scale {:?} do not fit", scale.dims());
+            return Err(Error::argument("shortcut", message));
+        }
+    };
+    if takes(&[gy, scale]) {
+        let maps = Maps {
+            scale: scale.detach().to_vec1()?,
+            kernel,
+            shape: [c, h, w],
+        };
+        let shape = [leading, &[few, h * kernel, w * kernel]].concat();
+        let g = with_values(gy, |gy| maps.gradient(gy))?;
+        return Ok(Tensor::from_vec(g, shape, gy.device())?);
+    }
+    let scaled = gy
+        .narrow(leading.len(), 0, few)?
+        .broadcast_mul(&scale.reshape((few, 1, 1))?)?;
+    avg_pool::backward(&scaled, kernel)
 }
 
 /// A shortcut's way from map to map.
