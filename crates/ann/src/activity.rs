@@ -16,7 +16,7 @@ use crate::{Error, Result};
 /// over the activation layers l. `y_l` is the activation, whose ratio to the threshold `theta_l` is the firing rate of the
 /// neuron that stands for it, and `s_l` the share of l in the multiply-accumulates that activations feed. By the convention
 /// of rates ([`snn_core::energy`]) the spiking network spends `0.9 activity` where the source spends 4.6 pJ; the layers
-/// that the image feeds are not counted. In [0, 1] and without a unit; differentiable in activations and thresholds.
+/// that the image feeds are not counted. In [0, 1] and without a unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Activity {
     shares: BTreeMap<usize, f64>,
@@ -49,25 +49,50 @@ impl Activity {
         })
     }
 
-    /// The activity, a scalar, of a pass whose activations by layer are `activations`.
+    /// The activity of a pass in which layer l gave `output(l)`, and its slopes by layer.
     ///
     /// # Errors
-    /// An activation or a threshold that is not there.
-    pub fn measure(
+    /// An output or a threshold that is not there.
+    pub fn measure<'a>(
         &self,
-        activations: &BTreeMap<usize, Tensor>,
+        output: impl Fn(usize) -> Result<&'a Tensor>,
         parameters: &Parameters,
-    ) -> Result<Tensor> {
-        let mut rates = Vec::with_capacity(self.shares.len());
+    ) -> Result<(f64, BTreeMap<usize, Slope>)> {
+        let (mut activity, mut slopes) = (0.0, BTreeMap::new());
         for (&layer, &share) in &self.shares {
-            let activation = activations.get(&layer).ok_or_else(|| {
-                Error::argument("activations", format!("that of layer {layer} is missing"))
-            })?;
-            let threshold = parameters.threshold(layer)?;
-            let rate = activation.mean_all()?.reshape(1)?.div(threshold)?;
-            rates.push((rate * share)?);
+            let output = output(layer)?;
+            let mean = f64::from(output.detach().mean_all()?.to_scalar::<f32>()?);
+            let threshold = parameters.threshold(layer)?.detach().to_vec1::<f32>()?;
+            let threshold = threshold.first().copied().map_or(f64::NAN, f64::from);
+            activity += share * mean / threshold;
+            slopes.insert(
+                layer,
+                Slope {
+                    of_activation: share / (threshold * output.elem_count() as f64),
+                    of_threshold: -share * mean / (threshold * threshold),
+                },
+            );
         }
-        Ok(Tensor::cat(&rates, 0)?.sum_all()?)
+        Ok((activity, slopes))
+    }
+}
+
+/// How the activity changes with a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Slope {
+    /// With each number of its output.
+    pub of_activation: f64,
+    /// With its threshold, the output as it is.
+    pub of_threshold: f64,
+}
+
+impl Slope {
+    /// The slope of so many times the activity.
+    pub fn times(self, factor: f64) -> Self {
+        Self {
+            of_activation: self.of_activation * factor,
+            of_threshold: self.of_threshold * factor,
+        }
     }
 }
 

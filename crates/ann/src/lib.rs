@@ -10,6 +10,7 @@ pub mod log;
 pub mod loss;
 pub mod network;
 pub mod optim;
+mod pass;
 pub mod schedule;
 pub mod state;
 pub mod synthetic;

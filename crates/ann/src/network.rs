@@ -137,11 +137,6 @@ impl Ann {
         self.walk(images, mode, true)
     }
 
-    /// Logits and batch statistics, without the activations.
-    pub(crate) fn forward_with_statistics(&self, images: &Tensor, mode: Mode) -> Result<Trace> {
-        self.walk(images, mode, false)
-    }
-
     /// Output of the last activation layer, flattened to `[N, F]`: the features before the class scores.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
         let trace = self.trace(images, Mode::Inference)?;
@@ -154,17 +149,20 @@ impl Ann {
         }
     }
 
-    fn walk(&self, images: &Tensor, mode: Mode, keep: bool) -> Result<Trace> {
+    /// Whether the network takes `images`.
+    pub(crate) fn check(&self, images: &Tensor) -> Result<()> {
         let [c, h, w] = self.topology.input();
         match *images.dims() {
-            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => {}
-            ref dims => {
-                return Err(Error::argument(
-                    "images",
-                    format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}"),
-                ));
-            }
+            [n, ic, ih, iw] if n > 0 && [ic, ih, iw] == [c, h, w] => Ok(()),
+            ref dims => Err(Error::argument(
+                "images",
+                format!("needs [N, {c}, {h}, {w}] with N at least 1, got {dims:?}"),
+            )),
         }
+    }
+
+    fn walk(&self, images: &Tensor, mode: Mode, keep: bool) -> Result<Trace> {
+        self.check(images)?;
         let mut x = images.clone();
         let mut trace = Trace::of(images);
         // outputs that shortcuts further on take
@@ -196,15 +194,18 @@ impl Ann {
             let message = format!("{index} of a network of {count} layers");
             return Err(Error::argument("index", message));
         }
-        let mut trace = Trace::of(x);
-        self.step(
-            index,
-            x.clone(),
-            Mode::Inference,
-            earlier,
-            false,
-            &mut trace,
-        )
+        self.layer_in(index, x, Mode::Inference, earlier)
+    }
+
+    /// [`Ann::layer`] of an index that is there, in any mode.
+    pub(crate) fn layer_in(
+        &self,
+        index: usize,
+        x: &Tensor,
+        mode: Mode,
+        earlier: &BTreeMap<usize, Tensor>,
+    ) -> Result<Tensor> {
+        self.step(index, x.clone(), mode, earlier, false, &mut Trace::of(x))
     }
 
     fn step(

@@ -1,9 +1,9 @@
-//! The activity: against the energy it stands for, its gradients, and what a training makes of it.
+//! The activity: against the energy it stands for, its slopes, and what a training makes of it.
 
 use std::collections::BTreeMap;
 
 use ann::{Activity, Ann, Mode, TrainConfig, Trainer};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use snn_core::energy::{AC_PICOJOULE, estimate};
 use snn_core::evaluate::Evaluation;
 use snn_core::progress::silent;
@@ -70,10 +70,6 @@ fn data(count: usize) -> (Tensor, Tensor) {
     (images, labels)
 }
 
-fn scalar(x: &Tensor) -> f64 {
-    f64::from(x.to_scalar::<f32>().expect("a scalar"))
-}
-
 #[test]
 fn it_is_the_energy_by_rates() {
     let ann = network(3);
@@ -82,8 +78,8 @@ fn it_is_the_energy_by_rates() {
         .expect("images");
     let trace = ann.trace(&images, Mode::Inference).expect("a trace");
     let activity = Activity::of(ann.topology()).expect("an activity");
-    let activity = activity.measure(&trace.activations, ann.parameters());
-    let activity = scalar(&activity.expect("measured"));
+    let measured = activity.measure(|layer| Ok(&trace.activations[&layer]), ann.parameters());
+    let (activity, _) = measured.expect("measured");
     assert!(activity > 0.05 && activity < 1.0, "{activity}");
 
     // neurons that fire at just these rates over 4 steps
@@ -112,58 +108,57 @@ fn it_is_the_energy_by_rates() {
 }
 
 #[test]
-fn its_gradients_are_its_slopes() {
+fn its_slopes_are_differences() {
     let ann = network(4);
-    let (trained, _) = ann.trainable().expect("variables");
     let activity = Activity::of(ann.topology()).expect("an activity");
     let shapes = ann.topology().shapes();
-    let mut activations = BTreeMap::new();
-    for layer in ann.topology().activations() {
+    let layers = ann.topology().activations();
+    let values = |layer: usize| {
         let shape: Vec<usize> = [&[2], shapes[layer].as_slice()].concat();
-        let values = Seed::new(7)
+        Seed::new(7)
             .uniform(&shape, 0.0, 1.0, &Device::Cpu)
-            .expect("values");
-        activations.insert(layer, Var::from_tensor(&values).expect("a variable"));
-    }
-    let tensors: BTreeMap<usize, Tensor> = activations
-        .iter()
-        .map(|(&layer, var)| (layer, var.as_tensor().clone()))
-        .collect();
-    let value = activity
-        .measure(&tensors, trained.parameters())
+            .expect("values")
+    };
+    let outputs: BTreeMap<usize, Tensor> = layers.iter().map(|&l| (l, values(l))).collect();
+    let (_, slopes) = activity
+        .measure(|layer| Ok(&outputs[&layer]), ann.parameters())
         .expect("measured");
-    let gradients = value.backward().expect("gradients");
-
-    for layer in ann.topology().activations() {
-        let shift = 1e-2;
-        let with = |change: f64| {
+    assert!(slopes.keys().eq(&layers));
+    for (&layer, slope) in &slopes {
+        let of_threshold = |change: f64| {
             let mut parameters = ann.parameters().clone();
             let moved = (parameters.threshold(layer).unwrap() + change).unwrap();
             parameters.replace(layer, "threshold", moved).unwrap();
-            scalar(&activity.measure(&tensors, &parameters).unwrap())
+            activity
+                .measure(|layer| Ok(&outputs[&layer]), &parameters)
+                .unwrap()
+                .0
         };
-        let slope = (with(shift) - with(-shift)) / (2.0 * shift);
-        let threshold = trained.parameters().threshold(layer).unwrap();
-        let gradient = gradients.get(threshold).expect("a gradient");
-        let gradient = f64::from(gradient.to_vec1::<f32>().unwrap()[0]);
-        assert!(
-            slope < 0.0 && (gradient - slope).abs() < 1e-3 * slope.abs(),
-            "layer {layer}: {gradient} instead of {slope}"
-        );
-
-        let moved = |change: f64| {
-            let mut tensors = tensors.clone();
-            tensors.insert(layer, (&tensors[&layer] + change).unwrap());
-            scalar(&activity.measure(&tensors, ann.parameters()).unwrap())
+        let of_activation = |change: f64| {
+            let mut outputs = outputs.clone();
+            outputs.insert(layer, (&outputs[&layer] + change).unwrap());
+            activity
+                .measure(|layer| Ok(&outputs[&layer]), ann.parameters())
+                .unwrap()
+                .0
         };
-        // all of a layer's activations have the same slope
-        let slope = (moved(0.1) - moved(-0.1)) / 0.2;
-        let gradient = gradients.get(&activations[&layer]).expect("a gradient");
-        let sum = scalar(&gradient.sum_all().unwrap());
-        assert!(
-            slope > 0.0 && (sum - slope).abs() < 1e-3 * slope,
-            "layer {layer}: {sum} instead of {slope}"
-        );
+        // of all numbers of the output together
+        let numbers = outputs[&layer].elem_count() as f64;
+        for (found, expected) in [
+            (
+                slope.of_threshold,
+                (of_threshold(1e-3) - of_threshold(-1e-3)) / 2e-3,
+            ),
+            (
+                slope.of_activation * numbers,
+                (of_activation(0.1) - of_activation(-0.1)) / 0.2,
+            ),
+        ] {
+            assert!(
+                expected != 0.0 && (found - expected).abs() < 1e-4 * expected.abs(),
+                "layer {layer}: {found} instead of {expected}"
+            );
+        }
     }
 }
 
@@ -231,11 +226,8 @@ fn a_penalty_makes_quieter_networks_that_still_learn() {
         let ann = trainer.ann().frozen().expect("a network");
         let trace = ann.trace(&images, Mode::Inference).expect("a trace");
         let activity = Activity::of(ann.topology()).expect("an activity");
-        scalar(
-            &activity
-                .measure(&trace.activations, ann.parameters())
-                .unwrap(),
-        )
+        let measured = activity.measure(|layer| Ok(&trace.activations[&layer]), ann.parameters());
+        measured.expect("measured").0
     };
     assert!(of(&quiet) < 0.6 * of(&free), "{} {}", of(&quiet), of(&free));
 }

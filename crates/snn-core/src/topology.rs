@@ -141,6 +141,15 @@ impl Layer {
         matches!(self, Layer::Conv2d { .. } | Layer::Linear { .. })
     }
 
+    /// Whether training changes a tensor of the layer.
+    pub fn is_trained(&self) -> bool {
+        let names = self
+            .tensors()
+            .into_iter()
+            .map(|(name, _)| format!(".{name}"));
+        names.into_iter().any(|name| is_trained(&name))
+    }
+
     /// Names and shapes of the layer's tensors, without the layer's index.
     pub fn tensors(&self) -> Vec<(&'static str, Vec<usize>)> {
         match *self {

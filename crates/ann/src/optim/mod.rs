@@ -242,6 +242,26 @@ enum Moments {
     Device(Vec<Tensor>),
 }
 
+/// Where the gradients of named variables are found.
+pub trait Gradients {
+    /// The gradient of `variable`, whose name is `name`; none if it takes no part in the loss.
+    fn of(&self, name: &str, variable: &Var) -> Option<&Tensor>;
+}
+
+/// Those of a graph.
+impl Gradients for GradStore {
+    fn of(&self, _name: &str, variable: &Var) -> Option<&Tensor> {
+        self.get(variable.as_tensor())
+    }
+}
+
+/// By name.
+impl Gradients for BTreeMap<String, Tensor> {
+    fn of(&self, name: &str, _variable: &Var) -> Option<&Tensor> {
+        self.get(name)
+    }
+}
+
 /// Name of the step count in [`Optimiser::state`].
 const STEP: &str = "step";
 
@@ -300,14 +320,14 @@ impl Optimiser {
     ///
     /// # Errors
     /// A learning rate that is negative or not finite; a gradient of another shape than its variable.
-    pub fn step(&mut self, gradients: &GradStore, learning_rate: f64) -> Result<()> {
+    pub fn step(&mut self, gradients: &impl Gradients, learning_rate: f64) -> Result<()> {
         self.step_scaled(gradients, learning_rate, 1.0)
     }
 
     /// The same with every gradient multiplied by `gradient_scale` on the way; see [`Optimiser::clip_scale`].
     pub fn step_scaled(
         &mut self,
-        gradients: &GradStore,
+        gradients: &impl Gradients,
         learning_rate: f64,
         gradient_scale: f64,
     ) -> Result<()> {
@@ -318,7 +338,7 @@ impl Optimiser {
         self.step += 1;
         let rule = self.config.rule(self.step, learning_rate, gradient_scale);
         for entry in &mut self.entries {
-            let Some(gradient) = gradients.get(entry.variable.as_tensor()) else {
+            let Some(gradient) = gradients.of(&entry.name, &entry.variable) else {
                 continue;
             };
             if gradient.shape() != entry.variable.shape() || gradient.dtype() != DType::F32 {
@@ -345,10 +365,10 @@ impl Optimiser {
     }
 
     /// Euclidean norm of all gradients of this optimiser's variables together. The sum is in f64 and in fixed order.
-    pub fn gradient_norm(&self, gradients: &GradStore) -> Result<f64> {
+    pub fn gradient_norm(&self, gradients: &impl Gradients) -> Result<f64> {
         let mut sum = 0.0;
         for entry in &self.entries {
-            if let Some(gradient) = gradients.get(entry.variable.as_tensor()) {
+            if let Some(gradient) = gradients.of(&entry.name, &entry.variable) {
                 sum += host::sum_of_squares(&gradient.to_device(&Device::Cpu)?.contiguous()?)?;
             }
         }
@@ -356,7 +376,7 @@ impl Optimiser {
     }
 
     /// Factor that brings the gradients' norm down to `limit`, at most 1.
-    pub fn clip_scale(&self, gradients: &GradStore, limit: f64) -> Result<f64> {
+    pub fn clip_scale(&self, gradients: &impl Gradients, limit: f64) -> Result<f64> {
         let norm = self.gradient_norm(gradients)?;
         Ok(if norm > limit { limit / norm } else { 1.0 })
     }

@@ -3,22 +3,22 @@
 //! Every random number is keyed by the seed and its place (epoch, step, image), so the state between epochs is the
 //! weights, the running statistics, the moments and two counts. The weights after the last epoch are the result: none
 //! of the checkpoints before it is picked by its validation accuracy.
-//!
-//! Backpropagation recurses along the graph. The networks here are far from the limit (thousands of operations on a
-//! 2 MiB stack); a much deeper one has to be trained on a thread with a larger stack.
 
 mod config;
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
+use snn_core::ops::batch_norm::BatchStatistics;
 use snn_core::progress::{self, Watch};
 use snn_core::rng::Seed;
 use snn_core::{Layer, Parameters, Topology, checkpoint};
 
+use crate::activity::Slope;
 use crate::augment::{Source, with_pixels};
-use crate::network::Trace;
+use crate::pass::Pass;
 use crate::{Activity, Ann, Error, Mode, Optimiser, Result, evaluate, loss, state};
 
 pub use config::TrainConfig;
@@ -142,7 +142,7 @@ impl Trainer {
     /// After an epoch that did not end (its state cannot be resumed); whatever the file system answers.
     pub fn save(&self, path: &Path) -> Result<()> {
         self.between_epochs()?;
-        let mut tensors = std::collections::BTreeMap::new();
+        let mut tensors = BTreeMap::new();
         state::put(
             &mut tensors,
             "network",
@@ -309,18 +309,12 @@ impl Trainer {
                 seed: dropout_seed,
                 ids: &ids,
             };
-            let trace = match self.activity {
-                Some(_) => self.ann.trace(&input, mode)?,
-                None => self.ann.forward_with_statistics(&input, mode)?,
-            };
-            let mut loss =
-                loss::cross_entropy(&trace.logits, &batch_labels, self.config.label_smoothing)?;
+            let ann = self.ann.detached();
+            let pass = Pass::forward(&ann, &input, mode)?;
+            let logits = Var::from_tensor(pass.logits()?)?;
+            let smoothing = self.config.label_smoothing;
+            let loss = loss::cross_entropy(logits.as_tensor(), &batch_labels, smoothing)?;
             let value = f64::from(loss.to_scalar::<f32>()?);
-            if let Some(activity) = &self.activity {
-                let activity = activity.measure(&trace.activations, self.ann.parameters())?;
-                total_activity += f64::from(activity.to_scalar::<f32>()?) * batch.len() as f64;
-                loss = (loss + (activity * self.config.activity_penalty)?)?;
-            }
             let diverged = |loss| Error::Diverged {
                 epoch,
                 step: step + 1,
@@ -329,7 +323,23 @@ impl Trainer {
             if !value.is_finite() {
                 return Err(diverged(value));
             }
-            let gradients = loss.backward()?;
+            let mut slopes = BTreeMap::new();
+            if let Some(activity) = &self.activity {
+                let (activity, by_layer) =
+                    activity.measure(|layer| pass.output(layer), ann.parameters())?;
+                total_activity += activity * batch.len() as f64;
+                let weighted = |slope: Slope| slope.times(self.config.activity_penalty);
+                slopes = by_layer
+                    .into_iter()
+                    .map(|(l, s)| (l, weighted(s)))
+                    .collect();
+            }
+            let mut of_logits = loss.backward()?;
+            let of_logits = of_logits
+                .remove(logits.as_tensor())
+                .ok_or_else(|| Error::argument("loss", "does not look at the class scores"))?;
+            let statistics = pass.statistics().clone();
+            let gradients = pass.backward(of_logits, &slopes)?;
             let steps = batches.len() as u64;
             let progress = (
                 place * steps + step as u64,
@@ -343,9 +353,9 @@ impl Trainer {
             };
             self.optimiser
                 .step_scaled(&gradients, learning_rate, scale)?;
-            self.update_running_statistics(&trace)?;
+            self.update_running_statistics(&statistics, batch.len())?;
 
-            correct += loss::correct(&trace.logits.to_device(&Device::Cpu)?, &batch_labels)?;
+            correct += loss::correct(&logits.to_device(&Device::Cpu)?, &batch_labels)?;
             seen += batch.len();
             total_loss += value * batch.len() as f64;
             let note = format!("loss {:.4}", total_loss / seen as f64);
@@ -375,11 +385,14 @@ impl Trainer {
     }
 
     /// `running = (1 - momentum) running + momentum batch`, with the unbiased variance of the batch.
-    fn update_running_statistics(&mut self, trace: &Trace) -> Result<()> {
+    fn update_running_statistics(
+        &mut self,
+        of_batch: &BTreeMap<usize, BatchStatistics>,
+        n: usize,
+    ) -> Result<()> {
         let momentum = self.config.batch_norm_momentum;
         let shapes = self.ann.topology().shapes();
-        let n = trace.logits.dim(0)?;
-        for (&layer, statistics) in &trace.batch_statistics {
+        for (&layer, statistics) in of_batch {
             let count = (n * shapes[layer][1..].iter().product::<usize>()) as f64;
             let unbiased = count / (count - 1.0).max(1.0);
             for (name, batch, factor) in [
