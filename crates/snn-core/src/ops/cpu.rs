@@ -230,30 +230,15 @@ pub(super) fn sum(values: &[f32]) -> f64 {
 /// Sum of `f(i)` over `i < len`, like [`sum`].
 #[inline(always)]
 pub(super) fn sum_of(len: usize, f: impl Fn(usize) -> f64) -> f64 {
-    let [sum] = sums_of(len, |i| [f(i)]);
-    sum
-}
-
-/// Several sums at once, each like [`sum_of`].
-#[inline(always)]
-pub(super) fn sums_of<const K: usize>(len: usize, f: impl Fn(usize) -> [f64; K]) -> [f64; K] {
     const LANES: usize = 8;
-    let mut lanes = [[0f64; LANES]; K];
+    let mut lanes = [0f64; LANES];
     for block in 0..len / LANES {
-        for lane in 0..LANES {
-            let values = f(block * LANES + lane);
-            for (sums, value) in lanes.iter_mut().zip(values) {
-                sums[lane] += value;
-            }
+        for (lane, sum) in lanes.iter_mut().enumerate() {
+            *sum += f(block * LANES + lane);
         }
     }
-    let mut tail = [0f64; K];
-    for i in len / LANES * LANES..len {
-        for (sum, value) in tail.iter_mut().zip(f(i)) {
-            *sum += value;
-        }
-    }
-    std::array::from_fn(|k| lanes[k].iter().sum::<f64>() + tail[k])
+    let tail: f64 = (len / LANES * LANES..len).map(f).sum();
+    lanes.iter().sum::<f64>() + tail
 }
 
 /// Numbers per task of an elementwise kernel.

@@ -3,19 +3,25 @@
 use crate::ops::qcfs::Staircase;
 
 /// A function of single numbers and its gradients.
-pub(super) trait Elementwise: Sync {
+pub(super) trait Elementwise: Copy + Sync {
+    /// Whether it has a threshold that is trained.
+    const HAS_THRESHOLD: bool;
+
     /// `y(z)`
     fn value(&self, z: f32) -> f32;
     /// The gradient of z, from that of y.
     fn gradient(&self, z: f32, gy: f32) -> f32;
-    /// What this number gives to the gradient of the function's threshold, times the threshold.
-    fn of_threshold(&self, z: f32, gy: f32) -> f64;
+    /// The slope of y with the threshold, times the threshold.
+    fn of_threshold(&self, z: f32) -> f32;
 }
 
 /// Nothing follows.
+#[derive(Clone, Copy)]
 pub(super) struct Nothing;
 
 impl Elementwise for Nothing {
+    const HAS_THRESHOLD: bool = false;
+
     #[inline(always)]
     fn value(&self, z: f32) -> f32 {
         z
@@ -27,15 +33,18 @@ impl Elementwise for Nothing {
     }
 
     #[inline(always)]
-    fn of_threshold(&self, _z: f32, _gy: f32) -> f64 {
+    fn of_threshold(&self, _z: f32) -> f32 {
         0.0
     }
 }
 
 /// [`crate::ops::relu::relu`]
+#[derive(Clone, Copy)]
 pub(super) struct Relu;
 
 impl Elementwise for Relu {
+    const HAS_THRESHOLD: bool = false;
+
     #[inline(always)]
     fn value(&self, z: f32) -> f32 {
         if z < 0.0 { 0.0 } else { z }
@@ -47,12 +56,14 @@ impl Elementwise for Relu {
     }
 
     #[inline(always)]
-    fn of_threshold(&self, _z: f32, _gy: f32) -> f64 {
+    fn of_threshold(&self, _z: f32) -> f32 {
         0.0
     }
 }
 
 impl Elementwise for Staircase {
+    const HAS_THRESHOLD: bool = true;
+
     #[inline(always)]
     fn value(&self, z: f32) -> f32 {
         self.at(z)
@@ -64,7 +75,7 @@ impl Elementwise for Staircase {
     }
 
     #[inline(always)]
-    fn of_threshold(&self, z: f32, gy: f32) -> f64 {
-        self.of_threshold(z, self.at(z), gy)
+    fn of_threshold(&self, z: f32) -> f32 {
+        self.of_threshold(z, self.at(z))
     }
 }

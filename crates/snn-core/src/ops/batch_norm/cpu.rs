@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::after::Elementwise;
-use crate::ops::cpu::{Unwritten, planes_per_task, sums_of};
+use crate::ops::cpu::{Unwritten, planes_per_task, sum_of};
 use crate::ops::widest::{self, Task};
 
 /// How `[N, C, ...]` lies in memory.
@@ -96,12 +96,20 @@ impl Task for Moments<'_> {
 
     #[inline(always)]
     fn run(self) -> [f64; 2] {
-        sums_of(self.x.len(), |i| {
-            let difference = f64::from(self.x[i]) - self.near;
-            [difference, difference * difference]
-        })
+        let near = self.near;
+        let mut sums = [0.0; 2];
+        // one sum at a time over numbers that the nearest cache holds: loops of several sums are not made vector loops
+        for x in self.x.chunks(BLOCK) {
+            let difference = |i: usize| f64::from(x[i]) - near;
+            sums[0] += sum_of(x.len(), difference);
+            sums[1] += sum_of(x.len(), |i| difference(i) * difference(i));
+        }
+        sums
     }
 }
+
+/// Numbers of a plane that are worked on at a time.
+const BLOCK: usize = 256;
 
 /// `(x - mean) * inverse * gamma + beta`, and what follows it number by number.
 pub(super) struct Normalise {
@@ -149,7 +157,7 @@ impl Normalise {
         x: &[f32],
         gamma: &[f32],
         beta: &[f32],
-        after: &impl Elementwise,
+        after: impl Elementwise,
     ) -> Vec<f32> {
         // SAFETY: the task writes all of `y`, which is as long as the plane.
         unsafe {
@@ -170,7 +178,7 @@ impl Normalise {
         x: &[f32],
         (gamma, beta): (&[f32], &[f32]),
         gy: &[f32],
-        after: &impl Elementwise,
+        after: impl Elementwise,
     ) -> Sums {
         let sums = self.channels.sums(|c, plane| {
             widest::run(Gradients {
@@ -195,7 +203,7 @@ impl Normalise {
         (gamma, beta): (&[f32], &[f32]),
         gy: &[f32],
         sums: Option<&Sums>,
-        after: &impl Elementwise,
+        after: impl Elementwise,
     ) -> Vec<f32> {
         let of_channel =
             |sums: &[f32], c: usize| (f64::from(sums[c]) / self.channels.numbers()) as f32;
@@ -224,7 +232,7 @@ struct Forward<'a, A> {
     x: &'a [f32],
     y: &'a mut [f32],
     line: Line,
-    after: &'a A,
+    after: A,
 }
 
 impl<A: Elementwise> Task for Forward<'_, A> {
@@ -232,8 +240,9 @@ impl<A: Elementwise> Task for Forward<'_, A> {
 
     #[inline(always)]
     fn run(self) {
+        let (line, after) = (self.line, self.after);
         for (y, x) in self.y.iter_mut().zip(self.x) {
-            *y = self.after.value(self.line.at(*x));
+            *y = after.value(line.at(*x));
         }
     }
 }
@@ -243,7 +252,7 @@ struct Gradients<'a, A> {
     gy: &'a [f32],
     line: Line,
     inverse: f32,
-    after: &'a A,
+    after: A,
 }
 
 impl<A: Elementwise> Task for Gradients<'_, A> {
@@ -252,21 +261,30 @@ impl<A: Elementwise> Task for Gradients<'_, A> {
     #[inline(always)]
     fn run(self) -> [f64; 3] {
         let Self {
-            x,
-            gy,
             line,
             inverse,
             after,
+            ..
         } = self;
-        sums_of(x.len(), |i| {
-            let z = line.at(x[i]);
-            let gradient = f64::from(after.gradient(z, gy[i]));
-            [
-                gradient,
-                gradient * f64::from((x[i] - line.mean) * inverse),
-                after.of_threshold(z, gy[i]),
-            ]
-        })
+        let mut sums = [0.0; 3];
+        let mut normal = [0f32; BLOCK];
+        let mut gradient = [0f32; BLOCK];
+        let mut of_threshold = [0f32; BLOCK];
+        for (x, gy) in self.x.chunks(BLOCK).zip(self.gy.chunks(BLOCK)) {
+            let places = normal.iter_mut().zip(&mut gradient).zip(&mut of_threshold);
+            for (((normal, gradient), of_threshold), (x, gy)) in places.zip(x.iter().zip(gy)) {
+                let z = line.at(*x);
+                *normal = (x - line.mean) * inverse;
+                *gradient = after.gradient(z, *gy);
+                *of_threshold = after.of_threshold(z);
+            }
+            sums[0] += sum_of(x.len(), |i| f64::from(gradient[i]));
+            sums[1] += sum_of(x.len(), |i| f64::from(gradient[i]) * f64::from(normal[i]));
+            if A::HAS_THRESHOLD {
+                sums[2] += sum_of(x.len(), |i| f64::from(gy[i]) * f64::from(of_threshold[i]));
+            }
+        }
+        sums
     }
 }
 
@@ -277,7 +295,7 @@ struct Backward<'a, A> {
     line: Line,
     mean_gradient: f32,
     slope: f32,
-    after: &'a A,
+    after: A,
 }
 
 impl<A: Elementwise> Task for Backward<'_, A> {
@@ -285,10 +303,16 @@ impl<A: Elementwise> Task for Backward<'_, A> {
 
     #[inline(always)]
     fn run(self) {
-        let line = self.line;
+        let Self {
+            line,
+            mean_gradient,
+            slope,
+            after,
+            ..
+        } = self;
         for (gx, (gy, x)) in self.gx.iter_mut().zip(self.gy.iter().zip(self.x)) {
-            let gradient = self.after.gradient(line.at(*x), *gy);
-            *gx = line.scale * (gradient - self.mean_gradient - (x - line.mean) * self.slope);
+            let gradient = after.gradient(line.at(*x), *gy);
+            *gx = line.scale * (gradient - mean_gradient - (x - line.mean) * slope);
         }
     }
 }

@@ -61,10 +61,10 @@ pub fn forward(
     let normalise = Normalise::new(channels, &statistics, epsilon, true)?;
     let y = with_all([&x, &gamma, &beta], |[x, gamma, beta]| -> Result<_> {
         Ok(match after {
-            After::Nothing => normalise.forward(x, gamma, beta, &Nothing),
-            After::Relu => normalise.forward(x, gamma, beta, &Relu),
+            After::Nothing => normalise.forward(x, gamma, beta, Nothing),
+            After::Relu => normalise.forward(x, gamma, beta, Relu),
             After::Qcfs { threshold, levels } => {
-                normalise.forward(x, gamma, beta, &staircase(threshold, levels)?)
+                normalise.forward(x, gamma, beta, staircase(threshold, levels)?)
             }
         })
     })??;
@@ -96,10 +96,10 @@ pub fn backward(
     let (sums, gx) = with_all([x, gamma, beta, gy], |[x, gamma, beta, gy]| -> Result<_> {
         let line = (gamma, beta);
         Ok(match after {
-            After::Nothing => both(&normalise, x, line, gy, &Nothing),
-            After::Relu => both(&normalise, x, line, gy, &Relu),
+            After::Nothing => both(&normalise, x, line, gy, Nothing),
+            After::Relu => both(&normalise, x, line, gy, Relu),
             After::Qcfs { threshold, levels } => {
-                both(&normalise, x, line, gy, &staircase(threshold, levels)?)
+                both(&normalise, x, line, gy, staircase(threshold, levels)?)
             }
         })
     })??;
@@ -123,7 +123,7 @@ fn both(
     x: &[f32],
     line: (&[f32], &[f32]),
     gy: &[f32],
-    after: &impl Elementwise,
+    after: impl Elementwise,
 ) -> (Sums, Vec<f32>) {
     let sums = normalise.sums(x, line, gy, after);
     let gx = normalise.backward_data(x, line, gy, Some(&sums), after);

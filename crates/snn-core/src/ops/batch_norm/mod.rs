@@ -161,7 +161,7 @@ impl CustomOp3 for BatchNorm {
         lb: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (gamma, beta) = (values(gamma, lg)?, values(beta, lb)?);
-        let y = self.0.forward(values(x, lx)?, gamma, beta, &Nothing);
+        let y = self.0.forward(values(x, lx)?, gamma, beta, Nothing);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
@@ -179,8 +179,8 @@ impl CustomOp3 for BatchNorm {
         let (tracked, of_x) = (gamma.track_op() || beta.track_op(), x.track_op());
         let (sums, gx) = with_all([x, gamma, beta, gy], |[x, gamma, beta, gy]| {
             let line = (gamma, beta);
-            let sums = (tracked || self.0.of_batch).then(|| self.0.sums(x, line, gy, &Nothing));
-            let gx = of_x.then(|| self.0.backward_data(x, line, gy, sums.as_ref(), &Nothing));
+            let sums = (tracked || self.0.of_batch).then(|| self.0.sums(x, line, gy, Nothing));
+            let gx = of_x.then(|| self.0.backward_data(x, line, gy, sums.as_ref(), Nothing));
             (sums, gx)
         })?;
         let gx = gx.map(|gx| like(gx, x)).transpose()?;

@@ -145,11 +145,10 @@ impl Staircase {
         x > 0.0 && x < self.threshold
     }
 
-    /// What the value `y` at `x` gives to the gradient of the threshold, times the threshold.
+    /// The slope of the value with the threshold, times the threshold, at `x`, where the value is `y`.
     #[inline(always)]
-    pub(super) fn of_threshold(&self, x: f32, y: f32, gy: f32) -> f64 {
-        let through = if self.passes(x) { x } else { 0.0 };
-        f64::from(gy) * (f64::from(y) - f64::from(through))
+    pub(super) fn of_threshold(&self, x: f32, y: f32) -> f32 {
+        if self.passes(x) { y - x } else { y }
     }
 }
 
@@ -228,7 +227,9 @@ impl Task for Change<'_> {
             gy,
             staircase,
         } = self;
-        sum_of(x.len(), |i| staircase.of_threshold(x[i], y[i], gy[i]))
+        sum_of(x.len(), |i| {
+            f64::from(gy[i]) * f64::from(staircase.of_threshold(x[i], y[i]))
+        })
     }
 }
 
