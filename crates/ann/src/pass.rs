@@ -1,5 +1,5 @@
-//! A training step's pass through the network and back, layer by layer, without a graph: what the graph would add up and
-//! keep for every tensor costs a sixth of a step.
+//! A training step's pass through the network and back, layer by layer, without a graph, which would fill with zeros, add up
+//! and keep a gradient for every tensor.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +12,9 @@ use snn_core::{ActivationFunction, Layer, Parameters, dropout};
 use crate::activity::Slope;
 use crate::{Ann, Error, Mode, Result};
 
-/// A pass forward in training mode, with what the way back needs.
-pub(crate) struct Pass<'a> {
+/// A pass forward, with what the way back needs: the gradients of a loss over the class scores, as the graph gives them, at
+/// less cost. Normalisations take the statistics of the batch; [`Mode`] says what dropout does.
+pub struct Pass<'a> {
     ann: &'a Ann,
     mode: Mode<'a>,
     /// What each layer was given, then the class scores. That of an activation is missing where its normalisation made its
@@ -23,8 +24,11 @@ pub(crate) struct Pass<'a> {
 }
 
 impl<'a> Pass<'a> {
-    /// Runs `images` `[N, C, H, W]` through the network, which is [`Ann::detached`], in training mode `mode`.
-    pub(crate) fn forward(ann: &'a Ann, images: &Tensor, mode: Mode<'a>) -> Result<Self> {
+    /// Runs `images` `[N, C, H, W]` f32 in [-1, 1] through the network, which is [`Ann::detached`].
+    ///
+    /// # Errors
+    /// Images of another shape.
+    pub fn forward(ann: &'a Ann, images: &Tensor, mode: Mode<'a>) -> Result<Self> {
         ann.check(images)?;
         let mut pass = Self {
             ann,
@@ -98,23 +102,32 @@ impl<'a> Pass<'a> {
     }
 
     /// Class scores `[N, K]`.
-    pub(crate) fn logits(&self) -> Result<&Tensor> {
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn logits(&self) -> Result<&Tensor> {
         self.input(self.ann.topology().layers().len())
     }
 
     /// Statistics of the batch at each batch-norm layer.
-    pub(crate) fn statistics(&self) -> &BTreeMap<usize, BatchStatistics> {
+    pub fn statistics(&self) -> &BTreeMap<usize, BatchStatistics> {
         &self.statistics
     }
 
-    /// The output of a layer, where it was made.
-    pub(crate) fn output(&self, layer: usize) -> Result<&Tensor> {
+    /// The output of layer `layer`.
+    ///
+    /// # Errors
+    /// No such layer, or a normalisation that was made with the activation after it.
+    pub fn output(&self, layer: usize) -> Result<&Tensor> {
         self.input(layer + 1)
     }
 
-    /// Gradients of the trained tensors by name, from that of the class scores; `slopes`, by layer, are what a part of the
-    /// loss that looks at activations adds.
-    pub(crate) fn backward(
+    /// Gradients of the trained tensors by name, from that of the class scores `[N, K]`; `slopes`, by layer, are what a part of
+    /// the loss that looks at activations adds ([`crate::Activity::measure`]).
+    ///
+    /// # Errors
+    /// A gradient of another shape.
+    pub fn backward(
         mut self,
         of_logits: Tensor,
         slopes: &BTreeMap<usize, Slope>,

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use ann::{Ann, Optimiser, OptimiserConfig, loss};
+use ann::{Ann, Optimiser, OptimiserConfig, Pass, loss};
 use anyhow::{Context, Result};
-use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -78,13 +77,19 @@ impl Training {
     }
 
     /// Loss of the batch, and the gradients of the variables; `sums` are those of the spiking network's forward pass.
-    fn gradients(&self, sums: Sums) -> Result<(Tensor, GradStore)> {
-        let loss = |logits: &Tensor| loss::cross_entropy(logits, &self.labels, 0.0);
+    fn gradients(&self, sums: Sums) -> Result<(Tensor, BTreeMap<String, Tensor>)> {
+        let loss = |logits: &Tensor| -> Result<(Tensor, Tensor)> {
+            let logits = Var::from_tensor(logits)?;
+            let loss = loss::cross_entropy(logits.as_tensor(), &self.labels, 0.0)?;
+            let g_logits = loss.backward()?.remove(&logits).context("no gradient")?;
+            Ok((loss, g_logits))
+        };
         match &self.network {
             Network::Ordinary(ann) => {
-                let loss = loss(&ann.forward(&self.images, ann::Mode::Inference)?)?;
-                let gradients = loss.backward()?;
-                Ok((loss, gradients))
+                let ann = ann.detached();
+                let pass = Pass::forward(&ann, &self.images, ann::Mode::Inference)?;
+                let (loss, g_logits) = loss(pass.logits()?)?;
+                Ok((loss, pass.backward(g_logits, &BTreeMap::new())?))
             }
             Network::Spiking(network, timesteps) => {
                 let options = bptt::Options {
@@ -93,14 +98,8 @@ impl Training {
                 };
                 let pass =
                     bptt::forward(network, self.batch(), Mode::Training, *timesteps, &options)?;
-                let logits = Var::from_tensor(pass.logits())?;
-                let loss = loss(logits.as_tensor())?;
-                let g_logits = loss.backward()?.remove(&logits).context("no gradient")?;
-                let mut gradients = GradStore::default();
-                for (name, gradient) in pass.backward(&g_logits)?.parameters {
-                    gradients.insert(&network.parameters().tensors()[&name], gradient);
-                }
-                Ok((loss, gradients))
+                let (loss, g_logits) = loss(pass.logits())?;
+                Ok((loss, pass.backward(&g_logits)?.parameters))
             }
         }
     }
@@ -134,9 +133,9 @@ impl Work for Training {
             let (timed, _) = self.gradients(Sums::Fastest)?;
             outputs.insert("timed".into(), timed.detach().reshape(1)?);
         }
-        for (name, variable) in &self.variables {
+        for (name, _) in &self.variables {
             if name.ends_with(".weight") {
-                let gradient = gradients.get(variable.as_tensor()).cloned();
+                let gradient = gradients.get(name).cloned();
                 let gradient = gradient.with_context(|| format!("`{name}` has no gradient"))?;
                 outputs.insert(format!("gradient.{name}"), gradient);
             }

@@ -340,14 +340,13 @@ fn gather_weight(g: &Geometry, piece: &Piece, parts: &[&[f32]], out: Disjoint) {
     }
 }
 
-/// Gradient of the bias, `[O]`.
-pub(super) fn backward_bias(g: &Geometry, gy: &[f32]) -> Vec<f32> {
-    let plane = g.out_plane();
-    (0..g.out_channels)
+/// Gradient of the bias of so many channels, `[O]`, from `gy` of planes of so many numbers.
+pub(super) fn backward_bias(channels: usize, plane: usize, gy: &[f32]) -> Vec<f32> {
+    let image = channels * plane;
+    (0..channels)
         .into_par_iter()
         .map(|o| {
-            let planes =
-                (0..g.images).map(|image| &gy[(image * g.out_channels + o) * plane..][..plane]);
+            let planes = gy.chunks_exact(image).map(|gy| &gy[o * plane..][..plane]);
             planes.map(sum).sum::<f64>() as f32
         })
         .collect()

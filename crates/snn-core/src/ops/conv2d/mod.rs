@@ -147,12 +147,20 @@ pub fn backward_weight(
 /// # Errors
 /// Another shape.
 pub fn backward_bias(gy: &Tensor) -> Result<Tensor> {
-    let rank = gy.rank();
-    if rank < 4 {
-        let message = format!("needs [N, O, H, W], got {:?}", gy.dims());
-        return Err(Error::argument("gy", message));
+    let (channels, plane) = match *gy.dims() {
+        [ref leading @ .., channels, h, w] if !leading.is_empty() && gy.elem_count() > 0 => {
+            (channels, h * w)
+        }
+        ref dims => {
+            let message = format!("needs [N, O, H, W] with at least one number, got {dims:?}");
+            return Err(Error::argument("gy", message));
+        }
+    };
+    if super::cpu::takes(&[gy]) {
+        let gb = with_values(gy, |gy| cpu::backward_bias(channels, plane, gy))?;
+        return Ok(Tensor::from_vec(gb, channels, gy.device())?);
     }
-    Ok(gy.flatten(0, rank - 4)?.sum((0, 2, 3))?)
+    Ok(gy.reshape(((), channels, plane))?.sum((0, 2))?)
 }
 
 /// The sizes, if they fit.
@@ -336,7 +344,9 @@ impl CustomOp3 for Conv2d {
             if gy.device().is_cuda() {
                 return Ok((gx, gw, Some(cuda::backward_bias(&self.0, gy)?)));
             }
-            let gb = with_values(gy, |gy| cpu::backward_bias(&self.0, gy))?;
+            let gb = with_values(gy, |gy| {
+                cpu::backward_bias(self.0.out_channels, self.0.out_plane(), gy)
+            })?;
             Some(Tensor::from_vec(gb, bias.shape(), bias.device())?)
         } else {
             None

@@ -47,6 +47,6 @@ impl Convolution {
 
     /// Gradient of the bias.
     pub(crate) fn backward_bias(&self, gy: &[f32]) -> Vec<f32> {
-        cpu::backward_bias(&self.0, gy)
+        cpu::backward_bias(self.0.out_channels, self.0.out_plane(), gy)
     }
 }
