@@ -1,11 +1,11 @@
-//! A training step's pass through the network and back, layer by layer, without a graph, which would fill with zeros, add up
-//! and keep a gradient for every tensor.
+//! A pass through the network and back, layer by layer, without a graph, which would fill with zeros, add up and keep a
+//! gradient for every tensor.
 
 use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
-use snn_core::ops::batch_norm::BatchStatistics;
-use snn_core::ops::batch_norm::fused::{self, After};
+use snn_core::ops::batch_norm::fused::{After, Fused, OfStatistics};
+use snn_core::ops::batch_norm::{self, BatchStatistics};
 use snn_core::ops::{avg_pool, conv2d, linear, mask, qcfs, relu, shortcut};
 use snn_core::{ActivationFunction, Layer, Parameters, dropout};
 
@@ -13,18 +13,20 @@ use crate::activity::Slope;
 use crate::{Ann, Error, Mode, Result};
 
 /// A pass forward, with what the way back needs: the gradients of a loss over the class scores, as the graph gives them, at
-/// less cost. Normalisations take the statistics of the batch; [`Mode`] says what dropout does.
+/// less cost. Normalisation and dropout go by the [`Mode`], as in [`Ann::forward`].
+#[derive(Debug)]
 pub struct Pass<'a> {
     ann: &'a Ann,
     mode: Mode<'a>,
     /// What each layer was given, then the class scores. That of an activation is missing where its normalisation made its
     /// output at once.
     inputs: Vec<Option<Tensor>>,
+    /// What normalisations took, by layer.
     statistics: BTreeMap<usize, BatchStatistics>,
 }
 
 impl<'a> Pass<'a> {
-    /// Runs `images` `[N, C, H, W]` f32 in [-1, 1] through the network, which is [`Ann::detached`].
+    /// Runs `images` `[N, C, H, W]` f32 in [-1, 1] through the network, which is [`Ann::detached`] or [`Ann::frozen`].
     ///
     /// # Errors
     /// Images of another shape.
@@ -49,28 +51,35 @@ impl<'a> Pass<'a> {
         let layers = self.ann.topology().layers();
         let Layer::BatchNorm { epsilon, .. } = layers[index] else {
             let from = match layers[index] {
-                Layer::Shortcut { from, .. } => [(from, self.input(from + 1)?.clone())].into(),
+                Layer::Shortcut { from, .. } => [(from, self.output(from)?.clone())].into(),
                 _ => BTreeMap::new(),
             };
             let y = self.ann.layer_in(index, &x, self.mode, &from)?;
             self.inputs.push(Some(y));
             return Ok(());
         };
-        let after = self.after(index)?;
-        let (gamma, beta) = (self.tensor(index, "gamma")?, self.tensor(index, "beta")?);
-        let (y, statistics) = fused::forward(&x, gamma, beta, epsilon, after)?;
+        let fused = self.fused(index, epsilon)?;
+        let (y, statistics) = match self.mode {
+            Mode::Training { .. } => fused.of_batch(&x)?,
+            Mode::Inference => {
+                let statistics = BatchStatistics {
+                    mean: self.tensor(index, "running_mean")?.clone(),
+                    variance: self.tensor(index, "running_var")?.clone(),
+                };
+                (fused.with(&x, &statistics)?, statistics)
+            }
+        };
         self.statistics.insert(index, statistics);
-        if !matches!(after, After::Nothing) {
+        if !matches!(fused.after, After::Nothing) {
             self.inputs.push(None);
         }
         self.inputs.push(Some(y));
         Ok(())
     }
 
-    /// The activation that follows a normalisation, if one does that can be made with it.
-    fn after(&self, index: usize) -> Result<After<'a>> {
-        let layers = self.ann.topology().layers();
-        Ok(match layers.get(index + 1) {
+    /// A normalisation and the activation that follows it, if one does that can be made with it.
+    fn fused(&self, index: usize, epsilon: f64) -> Result<Fused<'a>> {
+        let after = match self.ann.topology().layers().get(index + 1) {
             Some(Layer::Activation {
                 function: ActivationFunction::Relu,
             }) => After::Relu,
@@ -81,6 +90,12 @@ impl<'a> Pass<'a> {
                 levels,
             },
             _ => After::Nothing,
+        };
+        Ok(Fused {
+            gamma: self.tensor(index, "gamma")?,
+            beta: self.tensor(index, "beta")?,
+            epsilon,
+            after,
         })
     }
 
@@ -98,7 +113,7 @@ impl<'a> Pass<'a> {
         self.inputs
             .get(layer)
             .and_then(Option::as_ref)
-            .ok_or_else(|| Error::argument("network", format!("layer {layer} has no input")))
+            .ok_or_else(|| Error::argument("layer", format!("there is no input of layer {layer}")))
     }
 
     /// Class scores `[N, K]`.
@@ -106,12 +121,23 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// There are none.
     pub fn logits(&self) -> Result<&Tensor> {
-        self.input(self.ann.topology().layers().len())
+        self.output(self.ann.topology().layers().len() - 1)
     }
 
-    /// Statistics of the batch at each batch-norm layer.
+    /// What each normalisation took, by layer: the statistics of the batch in training, else the running ones.
     pub fn statistics(&self) -> &BTreeMap<usize, BatchStatistics> {
         &self.statistics
+    }
+
+    /// Statistics of the batch at each normalisation, by layer, in any mode.
+    ///
+    /// # Errors
+    /// There are none.
+    pub fn batch_statistics(&self) -> Result<BTreeMap<usize, BatchStatistics>> {
+        let layers = self.statistics.keys();
+        layers
+            .map(|&layer| Ok((layer, batch_norm::statistics(self.input(layer)?)?)))
+            .collect()
     }
 
     /// The output of layer `layer`.
@@ -126,41 +152,77 @@ impl<'a> Pass<'a> {
     /// the loss that looks at activations adds ([`crate::Activity::measure`]).
     ///
     /// # Errors
-    /// A gradient of another shape.
-    pub fn backward(
-        mut self,
+    /// A gradient of another shape; a pass in inference through a normalisation, which learns from the batch alone.
+    pub fn trained(
+        self,
         of_logits: Tensor,
         slopes: &BTreeMap<usize, Slope>,
     ) -> Result<BTreeMap<String, Tensor>> {
-        let topology = self.ann.topology();
-        let trained = |index: &usize| topology.layers()[*index].is_trained();
-        let first = (0..topology.layers().len()).find(trained).unwrap_or(0);
+        if matches!(self.mode, Mode::Inference) && !self.statistics.is_empty() {
+            let message = "a network with batch norm learns in a pass in training mode";
+            return Err(Error::argument("mode", message));
+        }
+        let layers = self.ann.topology().layers();
+        let first = layers.iter().position(Layer::is_trained).unwrap_or(0);
+        Ok(self
+            .backward(of_logits, Sought::Trained { first, slopes })?
+            .found)
+    }
+
+    /// The gradient of the images `[N, C, H, W]`, from that of the class scores `[N, K]`; `statistics`, by layer, are what a part
+    /// of the loss that looks at the batch's statistics ([`Pass::batch_statistics`]) adds.
+    ///
+    /// # Errors
+    /// A gradient of another shape; a pass in training mode through a normalisation.
+    pub fn images(
+        self,
+        of_logits: Tensor,
+        statistics: &BTreeMap<usize, OfStatistics>,
+    ) -> Result<Tensor> {
+        if matches!(self.mode, Mode::Training { .. }) && !self.statistics.is_empty() {
+            let message = "images are sought in a pass in inference, where the network is fixed";
+            return Err(Error::argument("mode", message));
+        }
+        Ok(self
+            .backward(of_logits, Sought::Images { statistics })?
+            .gradient)
+    }
+
+    fn backward(mut self, of_logits: Tensor, sought: Sought) -> Result<Way> {
+        let first = match sought {
+            Sought::Trained { first, .. } => first,
+            Sought::Images { .. } => 0,
+        };
         let mut way = Way {
             gradient: of_logits,
             of_earlier: BTreeMap::new(),
             found: BTreeMap::new(),
         };
-        for index in (first..topology.layers().len()).rev() {
-            way.arrive(index, slopes.get(&index))?;
-            self.back(index, index == first, &mut way)?;
+        for index in (first..self.ann.topology().layers().len()).rev() {
+            way.arrive(index, sought)?;
+            self.back(index, sought, &mut way)?;
             // no layer further back looks at it
             self.inputs.truncate(index + 1);
         }
-        Ok(way.found)
+        Ok(way)
     }
 
-    /// From the gradient of a layer's output to that of its input, which the `first` trained layer needs not give.
-    fn back(&self, index: usize, first: bool, way: &mut Way) -> Result<()> {
+    /// From the gradient of a layer's output to that of its input.
+    fn back(&self, index: usize, sought: Sought, way: &mut Way) -> Result<()> {
         let gy = way.gradient.clone();
         way.gradient = match self.ann.topology().layers()[index] {
             Layer::Conv2d {
                 stride, padding, ..
             } => {
                 let (x, weight) = (self.input(index)?, self.parameters().weight(index)?);
+                let Sought::Trained { first, .. } = sought else {
+                    way.gradient = conv2d::backward_data(x, weight, stride, padding, &gy)?;
+                    return Ok(());
+                };
                 if self.parameters().bias(index).is_some() {
                     way.put(index, "bias", conv2d::backward_bias(&gy)?);
                 }
-                if first {
+                if index == first {
                     let gw = conv2d::backward_weight(x, weight, stride, padding, &gy)?;
                     way.put(index, "weight", gw);
                     return Ok(());
@@ -171,6 +233,10 @@ impl<'a> Pass<'a> {
             }
             Layer::Linear { .. } => {
                 let (x, weight) = (self.input(index)?, self.parameters().weight(index)?);
+                let Sought::Trained { .. } = sought else {
+                    way.gradient = linear::backward_data(x, weight, &gy)?;
+                    return Ok(());
+                };
                 if self.parameters().bias(index).is_some() {
                     way.put(index, "bias", gy.sum(0)?);
                 }
@@ -179,17 +245,22 @@ impl<'a> Pass<'a> {
                 gx
             }
             Layer::BatchNorm { epsilon, .. } => {
-                let after = self.after(index)?;
-                let line = (self.tensor(index, "gamma")?, self.tensor(index, "beta")?);
-                let statistics = &self.statistics[&index];
-                let x = self.input(index)?;
-                let found = fused::backward(x, line, statistics, epsilon, after, &gy)?;
-                way.put(index, "gamma", found.gamma);
-                way.put(index, "beta", found.beta);
-                if let Some(threshold) = found.threshold {
-                    way.add(index + 1, "threshold", threshold)?;
+                let (fused, x) = (self.fused(index, epsilon)?, self.input(index)?);
+                let taken = &self.statistics[&index];
+                match sought {
+                    Sought::Images { statistics } => {
+                        fused.backward_data(x, taken, &gy, statistics.get(&index))?
+                    }
+                    Sought::Trained { .. } => {
+                        let found = fused.backward(x, taken, &gy)?;
+                        way.put(index, "gamma", found.gamma);
+                        way.put(index, "beta", found.beta);
+                        if let Some(threshold) = found.threshold {
+                            way.add(index + 1, "threshold", threshold)?;
+                        }
+                        found.x
+                    }
                 }
-                found.x
             }
             // the normalisation before it goes back through both
             Layer::Activation { .. } if self.inputs[index].is_none() => gy,
@@ -238,6 +309,20 @@ impl<'a> Pass<'a> {
     }
 }
 
+/// What the way back is for, and what other parts of the loss bring to it.
+#[derive(Clone, Copy)]
+enum Sought<'a> {
+    /// The trained tensors, `first` being the first layer that has any.
+    Trained {
+        first: usize,
+        slopes: &'a BTreeMap<usize, Slope>,
+    },
+    /// The images.
+    Images {
+        statistics: &'a BTreeMap<usize, OfStatistics>,
+    },
+}
+
 /// What is known on the way back.
 struct Way {
     /// Of the output of the layer that comes next.
@@ -250,11 +335,13 @@ struct Way {
 
 impl Way {
     /// Adds to the gradient what comes to the output of layer `index` from elsewhere.
-    fn arrive(&mut self, index: usize, slope: Option<&Slope>) -> Result<()> {
+    fn arrive(&mut self, index: usize, sought: Sought) -> Result<()> {
         if let Some(more) = self.of_earlier.remove(&index) {
             self.gradient = (&self.gradient + more)?;
         }
-        if let Some(slope) = slope {
+        if let Sought::Trained { slopes, .. } = sought
+            && let Some(slope) = slopes.get(&index)
+        {
             self.gradient = (&self.gradient + slope.of_activation)?;
             let device = self.gradient.device();
             let of_threshold = Tensor::new(&[slope.of_threshold as f32], device)?;
@@ -388,7 +475,7 @@ mod tests {
                 assert_close(found, expected, Tolerance::Exact, &name);
             }
             let found = pass
-                .backward(of_logits, &BTreeMap::new())
+                .trained(of_logits, &BTreeMap::new())
                 .expect("a way back");
             assert_eq!(found.len(), variables.len(), "{name}");
             for (variable, var) in &variables {
@@ -432,7 +519,7 @@ mod tests {
         let detached = trained.detached();
         let pass = Pass::forward(&detached, &images, mode).expect("a pass");
         let ones = pass.logits().unwrap().ones_like().unwrap();
-        let found = pass.backward(ones, &slopes).expect("a way back");
+        let found = pass.trained(ones, &slopes).expect("a way back");
         for (variable, var) in &variables {
             let expected = gradients.remove(var).expect("a gradient");
             assert_close(
@@ -442,5 +529,57 @@ mod tests {
                 variable,
             );
         }
+    }
+
+    /// The images' gradient, and what a loss over the batch's statistics adds to it.
+    #[test]
+    fn gradients_of_images_are_those_of_the_graph() {
+        let seed = Seed::new(5);
+        let images = seed.normal(&[5, 2, 8, 8], 0.0, 1.0, &Device::Cpu).unwrap();
+        for topology in [mixed(), residual(4)] {
+            let ann = Ann::initialise(topology, seed, &Device::Cpu).expect("a network");
+            let input = Var::from_tensor(&images).unwrap();
+            let trace = ann.trace(&input, Mode::Inference).expect("a trace");
+            let mut loss = trace.logits.sqr().unwrap().sum_all().unwrap();
+            let pass = Pass::forward(&ann, &images, Mode::Inference).expect("a pass");
+            let of_logits = (pass.logits().unwrap() * 2.0).unwrap();
+            let mut statistics = BTreeMap::new();
+            for (layer, of_batch) in pass.batch_statistics().expect("statistics") {
+                // twice the sum of the means and three times that of the variances
+                let flat = trace.batch_norm_inputs[&layer].transpose(0, 1).unwrap();
+                let flat = flat.flatten_from(1).unwrap();
+                let mean = flat.mean_keepdim(1).unwrap();
+                let variance = flat.broadcast_sub(&mean).unwrap().sqr().unwrap();
+                let variance = variance.mean(1).unwrap().sum_all().unwrap();
+                loss = (loss + (mean.sum_all().unwrap() * 2.0).unwrap()).unwrap();
+                loss = (loss + (variance * 3.0).unwrap()).unwrap();
+                let ones = of_batch.mean.ones_like().unwrap();
+                let of = OfStatistics {
+                    statistics: of_batch,
+                    mean: (&ones * 2.0).unwrap(),
+                    variance: (&ones * 3.0).unwrap(),
+                };
+                statistics.insert(layer, of);
+            }
+            assert!(!statistics.is_empty());
+            let expected = loss.backward().unwrap().remove(&input).unwrap();
+            let found = pass.images(of_logits, &statistics).expect("a gradient");
+            let name = ann.topology().name();
+            assert_close(&found, &expected, Tolerance::Rounding(1000.0), name);
+        }
+    }
+
+    #[test]
+    fn a_pass_of_the_other_mode_is_refused() {
+        let seed = Seed::new(6);
+        let images = seed.normal(&[2, 2, 8, 8], 0.0, 1.0, &Device::Cpu).unwrap();
+        let ann = Ann::initialise(mixed(), seed, &Device::Cpu).expect("a network");
+        let pass = |mode| Pass::forward(&ann, &images, mode).expect("a pass");
+        let ones = pass(Mode::Inference).logits().unwrap().ones_like().unwrap();
+        let trained = pass(Mode::Inference).trained(ones.clone(), &BTreeMap::new());
+        assert!(trained.expect_err("fixed").to_string().contains("mode"));
+        let training = Mode::Training { seed, ids: &[0, 1] };
+        let images = pass(training).images(ones, &BTreeMap::new());
+        assert!(images.expect_err("in motion").to_string().contains("mode"));
     }
 }

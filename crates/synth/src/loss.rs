@@ -1,36 +1,82 @@
 //! What the source network says against images.
 
-use ann::{Ann, Mode};
-use candle_core::{D, Tensor};
+use std::collections::BTreeMap;
+
+use ann::{Ann, Mode, Pass};
+use candle_core::{D, Tensor, Var};
 use candle_nn::ops::log_softmax;
+use snn_core::ops::batch_norm::BatchStatistics;
+use snn_core::ops::batch_norm::fused::OfStatistics;
 
-use crate::{Result, SynthConfig, statistics};
+use crate::{Error, Result, SynthConfig, statistics};
 
-/// Loss of each image `[N]`: cross-entropy of `softmax(f(x) / temperature)` with its target, and the distance of the
-/// batch-norm statistics with its weight. Differentiable in the images `[N, C, H, W]`.
-pub(crate) fn losses(
+/// What the network says of a batch of images `[N, C, H, W]`.
+pub(crate) struct Verdict {
+    /// Loss of each image `[N]`: cross-entropy of `softmax(f(x) / temperature)` with its target, and the distance of the
+    /// batch-norm statistics with its weight. Each image carries the whole distance: its weight against the cross-entropy
+    /// is free of the batch size.
+    pub(crate) losses: Tensor,
+    /// Gradient of their sum, `[N, C, H, W]`.
+    pub(crate) gradient: Tensor,
+}
+
+/// Asks the network, which no graph refers to.
+pub(crate) fn verdict(
     ann: &Ann,
     images: &Tensor,
     targets: &Tensor,
     config: &SynthConfig,
-) -> Result<Tensor> {
-    let trace = match config.batch_norm_statistics {
-        0.0 => None,
-        _ => Some(ann.trace(images, Mode::Inference)?),
-    };
-    let logits = match &trace {
-        Some(trace) => trace.logits.clone(),
-        None => ann.forward(images, Mode::Inference)?,
-    };
+) -> Result<Verdict> {
+    let pass = Pass::forward(ann, &images.detach(), Mode::Inference)?;
+    let logits = Var::from_tensor(pass.logits()?)?;
     let targets = targets.to_device(logits.device())?;
-    let log_p = log_softmax(&(logits / config.temperature)?, D::Minus1)?;
-    let losses = log_p.mul(&targets)?.sum(D::Minus1)?.neg()?;
-    Ok(match trace {
-        None => losses,
-        Some(trace) => {
-            // each image carries the whole distance: its weight against the cross-entropy is free of the batch size
-            let distance = (statistics::distance(ann, &trace)? * config.batch_norm_statistics)?;
-            losses.broadcast_add(&distance)?
+    let log_p = log_softmax(&(logits.as_tensor() / config.temperature)?, D::Minus1)?;
+    let mut losses = log_p.mul(&targets)?.sum(D::Minus1)?.neg()?;
+    let of_logits = gradient(&losses.sum_all()?, &logits)?;
+    let mut of_statistics = BTreeMap::new();
+    if config.batch_norm_statistics != 0.0 {
+        let found = pass.batch_statistics()?;
+        let variables: BTreeMap<usize, [Var; 2]> = found
+            .iter()
+            .map(|(&layer, of)| {
+                let variables = [Var::from_tensor(&of.mean)?, Var::from_tensor(&of.variance)?];
+                Ok((layer, variables))
+            })
+            .collect::<Result<_>>()?;
+        let followed = variables.iter().map(|(&layer, [mean, variance])| {
+            let statistics = BatchStatistics {
+                mean: mean.as_tensor().clone(),
+                variance: variance.as_tensor().clone(),
+            };
+            (layer, statistics)
+        });
+        let distance = statistics::distance(ann, &followed.collect())?;
+        let distance = (distance * config.batch_norm_statistics)?;
+        losses = losses.broadcast_add(&distance)?;
+        let gradients = (distance * images.dim(0)? as f64)?.backward()?;
+        for (layer, statistics) in found {
+            let [mean, variance] = variables[&layer].each_ref().map(|variable| {
+                let gradient = gradients.get(variable.as_tensor()).cloned();
+                gradient.ok_or_else(|| {
+                    let message = format!("the distance does not depend on layer {layer}");
+                    Error::argument("batch_norm_statistics", message)
+                })
+            });
+            let of = OfStatistics {
+                statistics,
+                mean: mean?,
+                variance: variance?,
+            };
+            of_statistics.insert(layer, of);
         }
+    }
+    Ok(Verdict {
+        losses: losses.detach(),
+        gradient: pass.images(of_logits, &of_statistics)?,
     })
+}
+
+fn gradient(loss: &Tensor, variable: &Var) -> Result<Tensor> {
+    let gradient = loss.backward()?.remove(variable.as_tensor());
+    gradient.ok_or_else(|| Error::argument("network", "its logits take no part in the loss"))
 }

@@ -1,8 +1,11 @@
 //! The batch-norm statistics loss.
 
-use ann::{Ann, Trace};
+use std::collections::BTreeMap;
+
+use ann::Ann;
 use candle_core::Tensor;
 use snn_core::Layer;
+use snn_core::ops::batch_norm::BatchStatistics;
 
 use crate::{Error, Result, SynthConfig};
 
@@ -30,8 +33,8 @@ pub(crate) fn check(ann: &Ann, config: &SynthConfig) -> Result<()> {
 
 /// `sum over batch-norm layers of ||mean - running mean|| + ||variance - running variance||`, means and (biased)
 /// variances over the batch and the sides of the layer's input (Yin et al., "Dreaming to distill: data-free knowledge
-/// transfer via DeepInversion", CVPR 2020). A scalar, differentiable in the images.
-pub(crate) fn distance(ann: &Ann, trace: &Trace) -> Result<Tensor> {
+/// transfer via DeepInversion", CVPR 2020). A scalar, differentiable in what was `found`, by layer.
+pub(crate) fn distance(ann: &Ann, found: &BTreeMap<usize, BatchStatistics>) -> Result<Tensor> {
     let running = |layer: usize, name: &str| {
         ann.parameters().get(layer, name).ok_or_else(|| {
             Error::argument(
@@ -41,13 +44,10 @@ pub(crate) fn distance(ann: &Ann, trace: &Trace) -> Result<Tensor> {
         })
     };
     let mut sum: Option<Tensor> = None;
-    for (&layer, x) in &trace.batch_norm_inputs {
-        let flat = x.transpose(0, 1)?.flatten_from(1)?;
-        let mean = flat.mean(1)?;
-        let variance = flat.broadcast_sub(&mean.unsqueeze(1)?)?.sqr()?.mean(1)?;
+    for (&layer, found) in found {
         for (found, expected) in [
-            (mean, running(layer, "running_mean")?),
-            (variance, running(layer, "running_var")?),
+            (&found.mean, running(layer, "running_mean")?),
+            (&found.variance, running(layer, "running_var")?),
         ] {
             let norm = ((found - expected)?.sqr()?.sum_all()? + ROOT_FLOOR)?.sqrt()?;
             sum = Some(match sum {

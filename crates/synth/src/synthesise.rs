@@ -3,12 +3,12 @@
 use std::ops::Range;
 
 use ann::{Ann, Mode, SyntheticSet};
-use candle_core::{Device, Tensor, Var};
+use candle_core::{Device, Tensor};
 use rayon::prelude::*;
 use snn_core::progress::{Watch, report};
 use snn_core::rng::{Seed, unit};
 
-use crate::loss::losses;
+use crate::loss::verdict;
 use crate::pixels::{AdamStep, roll, total_variation};
 use crate::similarity::class_similarity;
 use crate::statistics;
@@ -81,7 +81,7 @@ pub fn synthesise(
     Ok(SyntheticSet::concat(&parts)?)
 }
 
-/// The network as it takes part in the graph, which goes through the images alone: weights get no gradient.
+/// The network as the synthesis sees it: fixed, and in no graph.
 pub(crate) fn constants(ann: &Ann) -> Result<Ann> {
     Ok(ann.frozen()?)
 }
@@ -255,13 +255,12 @@ impl Batch {
 
     /// Loss of each image, total variation aside, and the gradient of their sum with respect to what the network saw.
     fn network_loss(&self, ann: &Ann, config: &SynthConfig) -> Result<(Vec<f32>, Vec<f32>)> {
-        let images = Var::from_tensor(&self.tensor(&self.shifted, ann)?)?;
-        let losses = losses(ann, images.as_tensor(), &self.targets, config)?;
-        let gradients = losses.sum_all()?.backward()?;
-        let gradient = gradients
-            .get(images.as_tensor())
-            .ok_or_else(|| Error::argument("network", "its logits do not depend on the images"))?;
-        Ok((losses.to_vec1()?, gradient.flatten_all()?.to_vec1()?))
+        let images = self.tensor(&self.shifted, ann)?;
+        let said = verdict(ann, &images, &self.targets, config)?;
+        Ok((
+            said.losses.to_vec1()?,
+            said.gradient.flatten_all()?.to_vec1()?,
+        ))
     }
 
     fn tensor(&self, values: &[f32], ann: &Ann) -> Result<Tensor> {
@@ -287,34 +286,6 @@ impl Batch {
 mod tests {
     use super::*;
     use ann::{Depth, NetworkConfig};
-
-    /// Of a network in training the images get a gradient, and no weight does.
-    #[test]
-    fn the_graph_goes_through_the_images_alone() -> Result<()> {
-        let plan = NetworkConfig {
-            width: 0.1,
-            hidden: 0,
-            batch_norm: true,
-            ..NetworkConfig::paper(Depth::Vgg5)
-        };
-        let network = Ann::initialise(plan.topology([2, 4, 4], 3)?, Seed::new(2), &Device::Cpu)?;
-        let (network, variables) = network.trainable()?;
-        let images = Seed::new(1).uniform(&[2, 2, 4, 4], -1.0, 1.0, &Device::Cpu)?;
-        let images = Var::from_tensor(&images)?;
-        let gradients = |ann: &Ann| -> Result<_> {
-            let logits = ann.forward(images.as_tensor(), Mode::Inference)?;
-            Ok(logits.sqr()?.sum_all()?.backward()?)
-        };
-        assert!(gradients(&network)?.get(&variables[0].1).is_some());
-        let constants = constants(&network)?;
-        let gradients = gradients(&constants)?;
-        assert!(gradients.get(&images).is_some());
-        let weights = constants.parameters().iter();
-        for (name, tensor) in weights.chain(network.parameters().iter()) {
-            assert!(gradients.get(tensor).is_none(), "{name}");
-        }
-        Ok(())
-    }
 
     /// The gradient that the network gives against central differences, with and without batch-norm statistics. Rounding
     /// of the f32 loss over the step, and the few ReLU corners within a step, bound what can be asked.

@@ -3,7 +3,8 @@
 
 use candle_core::{DType, Tensor, Var};
 use snn_core::Result;
-use snn_core::ops::batch_norm::fused::{self, After};
+use snn_core::ops::batch_norm::BatchStatistics;
+use snn_core::ops::batch_norm::fused::{After, Fused, OfStatistics};
 use snn_core::ops::{avg_pool, batch_norm, conv2d, linear, qcfs, relu, shortcut};
 use testkit::{Tolerance, assert_close, assert_thread_independent};
 
@@ -105,6 +106,8 @@ fn of_weights() {
         let (_, gy, expected) = graph(&given, |x| linear::linear(&x[0], &x[1], None));
         for t in types(&[&x, &weight, &gy]) {
             let (gx, gw) = linear::backward(&t[0], &t[1], &t[2]).expect("gradients");
+            let alone = linear::backward_data(&t[0], &t[1], &t[2]).expect("a gradient");
+            assert_close(&alone, &gx, Tolerance::Exact, "the input's alone");
             same(
                 &format!("linear {rows} {inputs} {outputs}"),
                 &[&gx, &gw],
@@ -122,6 +125,8 @@ fn of_weights() {
             let (gx, gw) = conv2d::backward(&t[0], &t[1], stride, padding, &t[2]).unwrap();
             let alone = conv2d::backward_weight(&t[0], &t[1], stride, padding, &t[2]).unwrap();
             assert_close(&alone, &gw, Tolerance::Exact, "the weight's alone");
+            let alone = conv2d::backward_data(&t[0], &t[1], stride, padding, &t[2]).unwrap();
+            assert_close(&alone, &gx, Tolerance::Exact, "the input's alone");
             let gb = conv2d::backward_bias(&t[2]).expect("a gradient");
             same(
                 &format!("conv2d {kernel} {stride}"),
@@ -152,19 +157,79 @@ fn normalised(
     });
     for t in types(&[&x, &gamma, &beta, &threshold, &gy]) {
         let what = format!("{shape:?} {:?} {:?}", after(&threshold), t[0].dtype());
-        let (y, statistics) =
-            fused::forward(&t[0], &t[1], &t[2], EPSILON, after(&t[3])).expect("a result");
+        let fused = Fused {
+            gamma: &t[1],
+            beta: &t[2],
+            epsilon: EPSILON,
+            after: after(&t[3]),
+        };
+        let (y, statistics) = fused.of_batch(&t[0]).expect("a result");
         if t[0].dtype() == DType::F32 {
             assert_close(&y, &expected, Tolerance::Exact, &what);
         }
-        let line = (&t[1], &t[2]);
-        let found = fused::backward(&t[0], line, &statistics, EPSILON, after(&t[3]), &t[4]);
-        let found = found.expect("gradients");
+        let found = fused
+            .backward(&t[0], &statistics, &t[4])
+            .expect("gradients");
         let found: Vec<&Tensor> = [&found.x, &found.gamma, &found.beta]
             .into_iter()
             .chain(&found.threshold)
             .collect();
         same(&what, &found, &gradients);
+    }
+
+    // with given statistics, and a loss that looks at the batch's own
+    let given = BatchStatistics {
+        mean: normal(4, &shape[1..2]),
+        variance: normal(5, &shape[1..2]).sqr().and_then(|x| x + 0.5).unwrap(),
+    };
+    let (of_mean, of_variance) = (normal(6, &shape[1..2]), normal(7, &shape[1..2]));
+    let image = Var::from_tensor(&x).unwrap();
+    let z = batch_norm::batch_norm_fixed(&image, &gamma, &beta, &given, EPSILON).unwrap();
+    let expected = follow(&z, &threshold).unwrap();
+    let flat = image.transpose(0, 1).unwrap().flatten_from(1).unwrap();
+    let mean = flat.mean_keepdim(1).unwrap();
+    let square = flat.broadcast_sub(&mean).unwrap().sqr().unwrap();
+    let looks = ((mean.flatten_all().unwrap() * &of_mean).unwrap()
+        + (square.mean(1).unwrap() * &of_variance).unwrap())
+    .unwrap();
+    let loss = (weighted(&expected).unwrap() + looks.sum_all().unwrap()).unwrap();
+    let gradient = loss.backward().unwrap().remove(&image).unwrap();
+    let own = batch_norm::statistics(&x).unwrap();
+    let tensors = [
+        &x,
+        &gamma,
+        &beta,
+        &threshold,
+        &gy,
+        &given.mean,
+        &given.variance,
+    ];
+    let more = [&own.mean, &own.variance, &of_mean, &of_variance];
+    for t in types(&[tensors.as_slice(), &more].concat()) {
+        let what = format!("fixed {shape:?} {:?} {:?}", after(&threshold), t[0].dtype());
+        let fused = Fused {
+            gamma: &t[1],
+            beta: &t[2],
+            epsilon: EPSILON,
+            after: after(&t[3]),
+        };
+        let statistics = |mean: usize| BatchStatistics {
+            mean: t[mean].clone(),
+            variance: t[mean + 1].clone(),
+        };
+        let y = fused.with(&t[0], &statistics(5)).expect("a result");
+        if t[0].dtype() == DType::F32 {
+            assert_close(&y, &expected, Tolerance::Exact, &what);
+        }
+        let of = OfStatistics {
+            statistics: statistics(7),
+            mean: t[9].clone(),
+            variance: t[10].clone(),
+        };
+        let gx = fused
+            .backward_data(&t[0], &statistics(5), &t[4], Some(&of))
+            .unwrap();
+        same(&what, &[&gx], std::slice::from_ref(&gradient));
     }
 }
 
@@ -194,9 +259,14 @@ fn threads_change_no_bit() {
     let x = normal(1, &[17, 5, 33, 9]);
     let (gamma, beta) = (normal(2, &[5]), normal(3, &[5]));
     assert_thread_independent("normalisation and rectifier", || {
-        let (y, statistics) = fused::forward(&x, &gamma, &beta, EPSILON, After::Relu).unwrap();
-        let line = (&gamma, &beta);
-        let found = fused::backward(&x, line, &statistics, EPSILON, After::Relu, &y).unwrap();
+        let fused = Fused {
+            gamma: &gamma,
+            beta: &beta,
+            epsilon: EPSILON,
+            after: After::Relu,
+        };
+        let (y, statistics) = fused.of_batch(&x).unwrap();
+        let found = fused.backward(&x, &statistics, &y).unwrap();
         [y, found.x, found.gamma, found.beta].map(|t| bytes(&t))
     });
 }
@@ -217,12 +287,31 @@ fn shapes_that_do_not_fit_are_refused() {
     assert!(linear::backward(&channel.reshape((1, 3)).unwrap(), &weight, &x).is_err());
     assert!(conv2d::backward_weight(&x, &weight, 1, 1, &x).is_err());
     assert!(conv2d::backward_bias(&channel).is_err());
-    let (_, statistics) = fused::forward(&x, &channel, &channel, EPSILON, After::Relu).unwrap();
-    let line = (&channel, &channel);
-    assert!(fused::backward(&x, line, &statistics, EPSILON, After::Relu, &wrong).is_err());
+    let fused = |after| Fused {
+        gamma: &channel,
+        beta: &channel,
+        epsilon: EPSILON,
+        after,
+    };
+    let (_, statistics) = fused(After::Relu).of_batch(&x).unwrap();
+    assert!(
+        fused(After::Relu)
+            .backward(&x, &statistics, &wrong)
+            .is_err()
+    );
+    assert!(
+        fused(After::Relu)
+            .backward_data(&x, &statistics, &wrong, None)
+            .is_err()
+    );
     let no_steps = After::Qcfs {
         threshold: &one,
         levels: 0,
     };
-    assert!(fused::forward(&x, &channel, &channel, EPSILON, no_steps).is_err());
+    assert!(fused(no_steps).of_batch(&x).is_err());
+    let others = BatchStatistics {
+        mean: one.clone(),
+        variance: one.clone(),
+    };
+    assert!(fused(After::Relu).with(&x, &others).is_err());
 }

@@ -13,7 +13,7 @@ use snn_core::progress::{Watch, report};
 use snn_core::rng::Seed;
 
 use self::network::Network;
-use crate::loss::losses;
+use crate::loss::verdict;
 use crate::similarity::class_similarity;
 use crate::synthesise::constants;
 use crate::targets::{asked_for, targets};
@@ -107,8 +107,8 @@ impl Generator {
         let unit = format!("images {}..{}, iteration", range.start, range.end);
         for iteration in 0..iterations {
             let images = self.network.forward(&latent)?;
-            let loss = losses(&ann, &images, &targets, config)?.mean_all()?;
-            let value = loss.to_scalar::<f32>()?;
+            let said = verdict(&ann, &images, &targets, config)?;
+            let value = said.losses.mean_all()?.to_scalar::<f32>()?;
             if !value.is_finite() {
                 return Err(Error::NotFinite {
                     image: range.start,
@@ -116,7 +116,9 @@ impl Generator {
                     loss: value,
                 });
             }
-            let gradients = loss.backward()?;
+            // of the mean loss, through the images to what made them
+            let of_images = (said.gradient / images.dim(0)? as f64)?;
+            let gradients = (images * of_images)?.sum_all()?.backward()?;
             of_latent.step(&gradients, self.own.latent_learning_rate)?;
             of_weights.step(&gradients, self.own.learning_rate)?;
             report(

@@ -117,8 +117,6 @@ pub(super) struct Normalise {
     pub(super) mean: Vec<f32>,
     /// One over the deviation.
     pub(super) inverse: Vec<f32>,
-    /// Whether mean and deviation are functions of x.
-    pub(super) of_batch: bool,
 }
 
 /// The constants of one channel.
@@ -196,36 +194,69 @@ impl Normalise {
         }
     }
 
-    /// Gradient of x; `sums` are needed if the statistics are the batch's.
+    /// Gradient of x through the statistics, which are the batch's.
+    pub(super) fn of_batch(&self, gamma: &[f32], sums: &Sums) -> Vec<Shift> {
+        let of_channel = |sums: &[f32], c: usize| f64::from(sums[c]) / self.channels.numbers();
+        (0..self.channels.count)
+            .map(|c| {
+                let scale = self.inverse[c] * gamma[c];
+                // of the normalised x, with the factor that normalises x
+                let slope = of_channel(&sums.gradient_times_x, c) as f32 * self.inverse[c];
+                Shift {
+                    constant: -scale * of_channel(&sums.gradient, c) as f32,
+                    slope: -scale * slope,
+                }
+            })
+            .collect()
+    }
+
+    /// Gradient of x through mean and biased variance of the batch, whose own gradients are given, where the statistics
+    /// are others.
+    pub(super) fn of_moments(&self, mean: &[f32], gradients: [&[f32]; 2]) -> Vec<Shift> {
+        let numbers = self.channels.numbers();
+        let [of_mean, of_variance] = gradients;
+        (0..self.channels.count)
+            .map(|c| {
+                let slope = 2.0 * f64::from(of_variance[c]) / numbers;
+                let apart = f64::from(self.mean[c]) - f64::from(mean[c]);
+                Shift {
+                    constant: (f64::from(of_mean[c]) / numbers + slope * apart) as f32,
+                    slope: slope as f32,
+                }
+            })
+            .collect()
+    }
+
+    /// Gradient of x: through the line, and the `shifts` of the channels on top.
     pub(super) fn backward_data(
         &self,
         x: &[f32],
         (gamma, beta): (&[f32], &[f32]),
         gy: &[f32],
-        sums: Option<&Sums>,
+        shifts: Option<&[Shift]>,
         after: impl Elementwise,
     ) -> Vec<f32> {
-        let of_channel =
-            |sums: &[f32], c: usize| (f64::from(sums[c]) / self.channels.numbers()) as f32;
         // SAFETY: the task writes all of `gx`, which is as long as the plane.
         unsafe {
             self.channels.map(|c, plane, gx| {
-                let sums = sums.filter(|_| self.of_batch);
                 widest::run(Backward {
                     x: &x[plane.clone()],
                     gy: &gy[plane],
                     gx,
                     line: self.line(c, gamma, beta),
-                    mean_gradient: sums.map_or(0.0, |sums| of_channel(&sums.gradient, c)),
-                    // of the normalised x, with the factor that normalises x
-                    slope: sums.map_or(0.0, |sums| {
-                        of_channel(&sums.gradient_times_x, c) * self.inverse[c]
-                    }),
+                    shift: shifts.map_or(Shift::default(), |shifts| shifts[c]),
                     after,
                 });
             })
         }
     }
+}
+
+/// What is added to the gradient of x: `constant + slope (x - mean)`.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Shift {
+    constant: f32,
+    slope: f32,
 }
 
 struct Forward<'a, A> {
@@ -293,8 +324,7 @@ struct Backward<'a, A> {
     gy: &'a [f32],
     gx: &'a mut [f32],
     line: Line,
-    mean_gradient: f32,
-    slope: f32,
+    shift: Shift,
     after: A,
 }
 
@@ -303,16 +333,10 @@ impl<A: Elementwise> Task for Backward<'_, A> {
 
     #[inline(always)]
     fn run(self) {
-        let Self {
-            line,
-            mean_gradient,
-            slope,
-            after,
-            ..
-        } = self;
+        let (line, shift, after) = (self.line, self.shift, self.after);
         for (gx, (gy, x)) in self.gx.iter_mut().zip(self.gy.iter().zip(self.x)) {
             let gradient = after.gradient(line.at(*x), *gy);
-            *gx = line.scale * (gradient - mean_gradient - (x - line.mean) * slope);
+            *gx = line.scale * gradient + shift.constant + (x - line.mean) * shift.slope;
         }
     }
 }

@@ -1,14 +1,14 @@
-//! A normalisation and the activation after it in one pass over memory, for training without a graph.
+//! A normalisation and the activation after it in one pass over memory, forward and back, without a graph.
 
 use candle_core::Tensor;
 
 use super::after::{Elementwise, Nothing, Relu};
-use super::cpu::{Normalise, Sums};
+use super::cpu::Normalise;
 use super::{BatchStatistics, channels, reference, statistics};
-use crate::Result;
-use crate::ops::cpu::{takes, with_all};
+use crate::ops::cpu::{takes, with_all, with_values};
 use crate::ops::qcfs::{self, Staircase};
 use crate::ops::relu;
+use crate::{Error, Result};
 
 /// What follows the normalisation.
 #[derive(Debug, Clone, Copy)]
@@ -26,7 +26,20 @@ pub enum After<'a> {
     },
 }
 
-/// What [`backward`] gives.
+/// `y = after((x - mean) / sqrt(variance + epsilon) * gamma + beta)`, `x` `[N, C, ...]`.
+#[derive(Debug, Clone, Copy)]
+pub struct Fused<'a> {
+    /// `[C]`
+    pub gamma: &'a Tensor,
+    /// `[C]`
+    pub beta: &'a Tensor,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// The activation.
+    pub after: After<'a>,
+}
+
+/// What [`Fused::backward`] gives.
 #[derive(Debug, Clone)]
 pub struct Gradients {
     /// Of the input, `[N, C, ...]`.
@@ -39,83 +52,259 @@ pub struct Gradients {
     pub threshold: Option<Tensor>,
 }
 
-/// `y = after(z)`, `z` being [`super::batch_norm`] of `x` `[N, C, ...]` with its own statistics, which are given, too.
-///
-/// # Errors
-/// Shapes that do not fit, an `x` without numbers, a threshold that is not positive.
-pub fn forward(
-    x: &Tensor,
-    gamma: &Tensor,
-    beta: &Tensor,
-    epsilon: f64,
-    after: After,
-) -> Result<(Tensor, BatchStatistics)> {
-    let channels = channels(x, &[gamma, beta])?;
-    let [x, gamma, beta] = [x, gamma, beta].map(Tensor::detach);
-    if !takes(&[&x, &gamma, &beta]) {
-        let (z, statistics) = reference::batch_norm(&x, &gamma, &beta, epsilon)?;
-        return Ok((follow(&z, after)?, statistics));
-    }
-    let x = x.contiguous()?;
-    let statistics = statistics(&x)?;
-    let normalise = Normalise::new(channels, &statistics, epsilon, true)?;
-    let y = with_all([&x, &gamma, &beta], |[x, gamma, beta]| -> Result<_> {
-        Ok(match after {
-            After::Nothing => normalise.forward(x, gamma, beta, Nothing),
-            After::Relu => normalise.forward(x, gamma, beta, Relu),
-            After::Qcfs { threshold, levels } => {
-                normalise.forward(x, gamma, beta, staircase(threshold, levels)?)
-            }
-        })
-    })??;
-    Ok((Tensor::from_vec(y, x.shape(), x.device())?, statistics))
+/// Gradients of a batch's mean and biased variance per channel, `[C]` each, and these.
+#[derive(Debug, Clone)]
+pub struct OfStatistics {
+    /// The batch's.
+    pub statistics: BatchStatistics,
+    /// Gradient of the mean.
+    pub mean: Tensor,
+    /// Gradient of the variance.
+    pub variance: Tensor,
 }
 
-/// The gradients of [`forward`]'s arguments, from the `statistics` that it gave and the gradient `gy` of its result.
-///
-/// # Errors
-/// Shapes that do not fit, with the shapes.
-pub fn backward(
-    x: &Tensor,
-    (gamma, beta): (&Tensor, &Tensor),
-    statistics: &BatchStatistics,
-    epsilon: f64,
-    after: After,
-    gy: &Tensor,
-) -> Result<Gradients> {
-    let given = [gamma, beta, &statistics.mean, &statistics.variance];
-    let channels = channels(x, &given)?;
-    if x.dims() != gy.dims() {
-        let message = format!("needs {:?} like the input, got {:?}", x.dims(), gy.dims());
-        return Err(crate::Error::argument("gy", message));
+impl Fused<'_> {
+    /// With the batch's own statistics, which are given, too.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, an `x` without numbers, a threshold that is not positive.
+    pub fn of_batch(&self, x: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+        channels(x, &[self.gamma, self.beta])?;
+        let x = x.detach().contiguous()?;
+        let statistics = statistics(&x)?;
+        Ok((self.with(&x, &statistics)?, statistics))
     }
-    if !takes(&given) || !takes(&[x, gy]) {
-        return by_operations(x, (gamma, beta), statistics, epsilon, after, gy);
-    }
-    let normalise = Normalise::new(channels, statistics, epsilon, true)?;
-    let (sums, gx) = with_all([x, gamma, beta, gy], |[x, gamma, beta, gy]| -> Result<_> {
-        let line = (gamma, beta);
-        Ok(match after {
-            After::Nothing => both(&normalise, x, line, gy, Nothing),
-            After::Relu => both(&normalise, x, line, gy, Relu),
-            After::Qcfs { threshold, levels } => {
-                both(&normalise, x, line, gy, staircase(threshold, levels)?)
-            }
-        })
-    })??;
-    let threshold = match after {
-        After::Qcfs { threshold, .. } => {
-            let sum = Tensor::from_vec(vec![sums.of_threshold as f32], 1, x.device())?;
-            Some((sum / threshold.detach())?)
+
+    /// With given statistics.
+    ///
+    /// # Errors
+    /// Those of [`Fused::of_batch`].
+    pub fn with(&self, x: &Tensor, statistics: &BatchStatistics) -> Result<Tensor> {
+        let given = [
+            self.gamma,
+            self.beta,
+            &statistics.mean,
+            &statistics.variance,
+        ];
+        let channels = channels(x, &given)?;
+        if !takes(&given) || !takes(&[x]) {
+            let [x, gamma, beta] = [x, self.gamma, self.beta].map(Tensor::detach);
+            let z = reference::batch_norm_fixed(&x, &gamma, &beta, statistics, self.epsilon)?;
+            return self.follow(&z);
         }
-        _ => None,
-    };
-    Ok(Gradients {
-        x: Tensor::from_vec(gx, x.shape(), x.device())?,
-        gamma: Tensor::from_vec(sums.gradient_times_x, gamma.shape(), x.device())?,
-        beta: Tensor::from_vec(sums.gradient, beta.shape(), x.device())?,
-        threshold,
-    })
+        let normalise = Normalise::new(channels, statistics, self.epsilon)?;
+        let y = with_all(
+            [x, self.gamma, self.beta],
+            |[x, gamma, beta]| -> Result<_> {
+                Ok(match self.after {
+                    After::Nothing => normalise.forward(x, gamma, beta, Nothing),
+                    After::Relu => normalise.forward(x, gamma, beta, Relu),
+                    After::Qcfs { threshold, levels } => {
+                        normalise.forward(x, gamma, beta, staircase(threshold, levels)?)
+                    }
+                })
+            },
+        )??;
+        Ok(Tensor::from_vec(y, x.shape(), x.device())?)
+    }
+
+    /// The gradients of x, gamma, beta and the threshold, from that of the result, `gy`, where the `statistics` were the
+    /// batch's ([`Fused::of_batch`]): the gradient of x goes through them, too.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, with the shapes.
+    pub fn backward(
+        &self,
+        x: &Tensor,
+        statistics: &BatchStatistics,
+        gy: &Tensor,
+    ) -> Result<Gradients> {
+        let Some(normalise) = self.kernel(x, statistics, gy)? else {
+            return self.by_operations(x, statistics, gy);
+        };
+        let run = |[x, gamma, beta, gy]: [&[f32]; 4]| -> Result<_> {
+            let line = (gamma, beta);
+            Ok(match self.after {
+                After::Nothing => both(&normalise, x, line, gy, Nothing),
+                After::Relu => both(&normalise, x, line, gy, Relu),
+                After::Qcfs { threshold, levels } => {
+                    both(&normalise, x, line, gy, staircase(threshold, levels)?)
+                }
+            })
+        };
+        let (sums, gx) = with_all([x, self.gamma, self.beta, gy], run)??;
+        let threshold = match self.after {
+            After::Qcfs { threshold, .. } => {
+                let sum = Tensor::from_vec(vec![sums.of_threshold as f32], 1, x.device())?;
+                Some((sum / threshold.detach())?)
+            }
+            _ => None,
+        };
+        Ok(Gradients {
+            x: Tensor::from_vec(gx, x.shape(), x.device())?,
+            gamma: Tensor::from_vec(sums.gradient_times_x, self.gamma.shape(), x.device())?,
+            beta: Tensor::from_vec(sums.gradient, self.beta.shape(), x.device())?,
+            threshold,
+        })
+    }
+
+    /// The gradient of x alone, from that of the result, `gy`, where the `statistics` were given ([`Fused::with`]); and, if a
+    /// part of the loss looks at the batch's own, from theirs.
+    ///
+    /// # Errors
+    /// Shapes that do not fit, with the shapes.
+    pub fn backward_data(
+        &self,
+        x: &Tensor,
+        statistics: &BatchStatistics,
+        gy: &Tensor,
+        of_batch: Option<&OfStatistics>,
+    ) -> Result<Tensor> {
+        if let Some(of) = of_batch {
+            channels(x, &[&of.statistics.mean, &of.mean, &of.variance])?;
+        }
+        let Some(normalise) = self.kernel(x, statistics, gy)? else {
+            return self.data_by_operations(x, statistics, gy, of_batch);
+        };
+        let shifts = of_batch.map(|of| {
+            let given = [&of.statistics.mean, &of.mean, &of.variance];
+            with_all(given, |[at, mean, variance]| {
+                normalise.of_moments(at, [mean, variance])
+            })
+        });
+        let shifts = shifts.transpose()?;
+        let run = |[x, gamma, beta, gy]: [&[f32]; 4]| -> Result<_> {
+            let (line, shifts) = ((gamma, beta), shifts.as_deref());
+            Ok(match self.after {
+                After::Nothing => normalise.backward_data(x, line, gy, shifts, Nothing),
+                After::Relu => normalise.backward_data(x, line, gy, shifts, Relu),
+                After::Qcfs { threshold, levels } => {
+                    let after = staircase(threshold, levels)?;
+                    normalise.backward_data(x, line, gy, shifts, after)
+                }
+            })
+        };
+        let gx = with_all([x, self.gamma, self.beta, gy], run)??;
+        Ok(Tensor::from_vec(gx, x.shape(), x.device())?)
+    }
+
+    /// The kernel, if there is one for these tensors.
+    fn kernel(
+        &self,
+        x: &Tensor,
+        statistics: &BatchStatistics,
+        gy: &Tensor,
+    ) -> Result<Option<Normalise>> {
+        let given = [
+            self.gamma,
+            self.beta,
+            &statistics.mean,
+            &statistics.variance,
+        ];
+        let channels = channels(x, &given)?;
+        if x.dims() != gy.dims() {
+            let message = format!("needs {:?} like the input, got {:?}", x.dims(), gy.dims());
+            return Err(Error::argument("gy", message));
+        }
+        if !takes(&given) || !takes(&[x, gy]) {
+            return Ok(None);
+        }
+        Normalise::new(channels, statistics, self.epsilon).map(Some)
+    }
+
+    /// The activation as an operation of its own.
+    fn follow(&self, z: &Tensor) -> Result<Tensor> {
+        match self.after {
+            After::Nothing => Ok(z.clone()),
+            After::Relu => relu::relu(z),
+            After::Qcfs { threshold, levels } => qcfs::qcfs(z, &threshold.detach(), levels),
+        }
+    }
+
+    /// The normalised x, one over the deviation in x's rank, the gradient before the activation and that of the threshold.
+    fn before(
+        &self,
+        x: &Tensor,
+        statistics: &BatchStatistics,
+        gy: &Tensor,
+    ) -> Result<(Tensor, Tensor, Tensor, Option<Tensor>)> {
+        let inverse = along(
+            x,
+            &((&statistics.variance + self.epsilon)?.sqrt()?.recip()?),
+        )?;
+        let normal = x
+            .detach()
+            .broadcast_sub(&along(x, &statistics.mean)?)?
+            .broadcast_mul(&inverse)?;
+        let z = normal
+            .broadcast_mul(&along(x, self.gamma)?)?
+            .broadcast_add(&along(x, self.beta)?)?;
+        let (gz, of_threshold) = match self.after {
+            After::Nothing => (gy.clone(), None),
+            After::Relu => (relu::backward(&self.follow(&z)?, gy)?, None),
+            After::Qcfs { threshold, .. } => {
+                let y = self.follow(&z)?;
+                let (gz, of) = qcfs::backward(&z, &threshold.detach(), &y, gy)?;
+                (gz, Some(of))
+            }
+        };
+        Ok((normal, inverse, gz, of_threshold))
+    }
+
+    /// [`Fused::backward`] by operations of the tensor library.
+    fn by_operations(
+        &self,
+        x: &Tensor,
+        statistics: &BatchStatistics,
+        gy: &Tensor,
+    ) -> Result<Gradients> {
+        let (normal, inverse, gz, threshold) = self.before(x, statistics, gy)?;
+        let others: Vec<usize> = (0..x.rank()).filter(|&axis| axis != 1).collect();
+        let beta = gz.sum(others.as_slice())?;
+        let gamma = (&gz * &normal)?.sum(others.as_slice())?;
+        let share = 1.0 / numbers(x, self.gamma);
+        let centred = gz
+            .broadcast_sub(&along(x, &(&beta * share)?)?)?
+            .sub(&normal.broadcast_mul(&along(x, &(&gamma * share)?)?)?)?;
+        let scale = (inverse * along(x, self.gamma)?)?;
+        Ok(Gradients {
+            x: centred.broadcast_mul(&scale)?,
+            gamma,
+            beta,
+            threshold,
+        })
+    }
+
+    /// [`Fused::backward_data`] by operations of the tensor library.
+    fn data_by_operations(
+        &self,
+        x: &Tensor,
+        statistics: &BatchStatistics,
+        gy: &Tensor,
+        of_batch: Option<&OfStatistics>,
+    ) -> Result<Tensor> {
+        let (_, inverse, gz, _) = self.before(x, statistics, gy)?;
+        let gx = gz.broadcast_mul(&(inverse * along(x, self.gamma)?)?)?;
+        let Some(of) = of_batch else {
+            return Ok(gx);
+        };
+        let share = 1.0 / numbers(x, self.gamma);
+        let apart = x.detach().broadcast_sub(&along(x, &of.statistics.mean)?)?;
+        let through_variance = apart.broadcast_mul(&along(x, &(&of.variance * (2.0 * share))?)?)?;
+        Ok((gx + through_variance)?.broadcast_add(&along(x, &(&of.mean * share)?)?)?)
+    }
+}
+
+/// Numbers of a channel.
+fn numbers(x: &Tensor, per_channel: &Tensor) -> f64 {
+    (x.elem_count() / per_channel.elem_count()) as f64
+}
+
+/// A number per channel in the rank of x, outside any graph.
+fn along(x: &Tensor, per_channel: &Tensor) -> Result<Tensor> {
+    let mut shape = vec![1; x.rank()];
+    shape[1] = per_channel.elem_count();
+    Ok(per_channel.detach().reshape(shape)?)
 }
 
 fn both(
@@ -124,75 +313,15 @@ fn both(
     line: (&[f32], &[f32]),
     gy: &[f32],
     after: impl Elementwise,
-) -> (Sums, Vec<f32>) {
+) -> (super::cpu::Sums, Vec<f32>) {
     let sums = normalise.sums(x, line, gy, after);
-    let gx = normalise.backward_data(x, line, gy, Some(&sums), after);
+    let shifts = normalise.of_batch(line.0, &sums);
+    let gx = normalise.backward_data(x, line, gy, Some(&shifts), after);
     (sums, gx)
 }
 
 fn staircase(threshold: &Tensor, levels: usize) -> Result<Staircase> {
     qcfs::check(threshold, levels)?;
-    Ok(Staircase::new(
-        levels,
-        threshold.detach().to_vec1::<f32>()?[0],
-    )?)
-}
-
-/// The activation as an operation of its own.
-fn follow(z: &Tensor, after: After) -> Result<Tensor> {
-    match after {
-        After::Nothing => Ok(z.clone()),
-        After::Relu => relu::relu(z),
-        After::Qcfs { threshold, levels } => qcfs::qcfs(z, &threshold.detach(), levels),
-    }
-}
-
-/// [`backward`] by operations of the tensor library.
-fn by_operations(
-    x: &Tensor,
-    (gamma, beta): (&Tensor, &Tensor),
-    statistics: &BatchStatistics,
-    epsilon: f64,
-    after: After,
-    gy: &Tensor,
-) -> Result<Gradients> {
-    let [x, gamma, beta] = [x, gamma, beta].map(Tensor::detach);
-    let rank = x.rank();
-    let others: Vec<usize> = (0..rank).filter(|&axis| axis != 1).collect();
-    let mut shape = vec![1; rank];
-    shape[1] = gamma.elem_count();
-    let per_channel = |tensor: &Tensor| tensor.reshape(shape.clone());
-    let inverse = per_channel(&((&statistics.variance + epsilon)?.sqrt()?.recip()?))?;
-    let normal = x
-        .broadcast_sub(&per_channel(&statistics.mean)?)?
-        .broadcast_mul(&inverse)?;
-    let (mut gy, mut of_threshold) = (gy.clone(), None);
-    if !matches!(after, After::Nothing) {
-        let z = normal
-            .broadcast_mul(&per_channel(&gamma)?)?
-            .broadcast_add(&per_channel(&beta)?)?;
-        let y = follow(&z, after)?;
-        match after {
-            After::Nothing => {}
-            After::Relu => gy = relu::backward(&y, &gy)?,
-            After::Qcfs { threshold, .. } => {
-                let (before, of) = qcfs::backward(&z, &threshold.detach(), &y, &gy)?;
-                (gy, of_threshold) = (before, Some(of));
-            }
-        }
-    }
-    let of_beta = gy.sum(others.as_slice())?;
-    let of_gamma = (&gy * &normal)?.sum(others.as_slice())?;
-    let numbers = (x.elem_count() / gamma.elem_count()) as f64;
-    let mean = |sums: &Tensor| per_channel(&(sums * (1.0 / numbers))?);
-    let centred = gy
-        .broadcast_sub(&mean(&of_beta)?)?
-        .sub(&normal.broadcast_mul(&mean(&of_gamma)?)?)?;
-    let scale = (inverse * per_channel(&gamma)?)?;
-    Ok(Gradients {
-        x: centred.broadcast_mul(&scale)?,
-        gamma: of_gamma,
-        beta: of_beta,
-        threshold: of_threshold,
-    })
+    let threshold = with_values(&threshold.detach(), |threshold| threshold[0])?;
+    Ok(Staircase::new(levels, threshold)?)
 }

@@ -121,17 +121,16 @@ fn normalise(
     channels: Channels,
     of_batch: bool,
 ) -> Result<Tensor> {
-    let op = BatchNorm(Normalise::new(channels, statistics, epsilon, of_batch)?);
+    let normalise = Normalise::new(channels, statistics, epsilon)?;
+    let op = BatchNorm {
+        normalise,
+        of_batch,
+    };
     Ok(x.apply_op3(&gamma.contiguous()?, &beta.contiguous()?, op)?)
 }
 
 impl Normalise {
-    fn new(
-        channels: Channels,
-        statistics: &BatchStatistics,
-        epsilon: f64,
-        of_batch: bool,
-    ) -> Result<Self> {
+    fn new(channels: Channels, statistics: &BatchStatistics, epsilon: f64) -> Result<Self> {
         let inverse = |&v: &f32| (1.0 / (f64::from(v) + epsilon).sqrt()) as f32;
         Ok(Self {
             channels,
@@ -139,12 +138,15 @@ impl Normalise {
             inverse: with_values(&statistics.variance, |variance| {
                 variance.iter().map(inverse).collect()
             })?,
-            of_batch,
         })
     }
 }
 
-struct BatchNorm(Normalise);
+struct BatchNorm {
+    normalise: Normalise,
+    /// Whether mean and deviation are functions of x.
+    of_batch: bool,
+}
 
 impl CustomOp3 for BatchNorm {
     fn name(&self) -> &'static str {
@@ -161,7 +163,7 @@ impl CustomOp3 for BatchNorm {
         lb: &Layout,
     ) -> candle_core::Result<(CpuStorage, Shape)> {
         let (gamma, beta) = (values(gamma, lg)?, values(beta, lb)?);
-        let y = self.0.forward(values(x, lx)?, gamma, beta, Nothing);
+        let y = self.normalise.forward(values(x, lx)?, gamma, beta, Nothing);
         Ok((CpuStorage::F32(y), lx.shape().clone()))
     }
 
@@ -178,9 +180,13 @@ impl CustomOp3 for BatchNorm {
         };
         let (tracked, of_x) = (gamma.track_op() || beta.track_op(), x.track_op());
         let (sums, gx) = with_all([x, gamma, beta, gy], |[x, gamma, beta, gy]| {
-            let line = (gamma, beta);
-            let sums = (tracked || self.0.of_batch).then(|| self.0.sums(x, line, gy, Nothing));
-            let gx = of_x.then(|| self.0.backward_data(x, line, gy, sums.as_ref(), Nothing));
+            let (line, normalise) = ((gamma, beta), &self.normalise);
+            let sums = (tracked || self.of_batch).then(|| normalise.sums(x, line, gy, Nothing));
+            let gx = of_x.then(|| {
+                let through = sums.as_ref().filter(|_| self.of_batch);
+                let shifts = through.map(|sums| normalise.of_batch(gamma, sums));
+                normalise.backward_data(x, line, gy, shifts.as_deref(), Nothing)
+            });
             (sums, gx)
         })?;
         let gx = gx.map(|gx| like(gx, x)).transpose()?;

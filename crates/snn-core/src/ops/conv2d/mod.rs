@@ -120,6 +120,27 @@ pub fn backward(
     Ok((of(&x)?, of(&weight)?))
 }
 
+/// The first of the gradients of [`backward`] alone, where no weight is trained.
+///
+/// # Errors
+/// Those of [`backward`].
+pub fn backward_data(
+    x: &Tensor,
+    weight: &Tensor,
+    stride: usize,
+    padding: usize,
+    gy: &Tensor,
+) -> Result<Tensor> {
+    let geometry = geometry(x, weight, stride, padding)?;
+    if !super::cpu::takes(&[x, weight, gy]) || gy.dims() != geometry.out_shape(x.dims()) {
+        return Ok(backward(x, weight, stride, padding, gy)?.0);
+    }
+    let gx = with_values(gy, |gy| {
+        with_values(weight, |weight| cpu::backward_data(&geometry, weight, gy))
+    })??;
+    Ok(Tensor::from_vec(gx, x.shape(), x.device())?)
+}
+
 /// The second of the gradients of [`backward`] alone, for a layer whose `x` needs none.
 ///
 /// # Errors

@@ -62,6 +62,19 @@ pub fn backward(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<(Tensor, Ten
     Ok((rows.matmul(weight)?.reshape(x.shape())?, gw))
 }
 
+/// The first of the gradients of [`backward`] alone, where no weight is trained.
+///
+/// # Errors
+/// Those of [`backward`].
+pub fn backward_data(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    let sizes = sizes(x, weight)?;
+    let shape = [&x.dims()[..x.dims().len() - 1], &[sizes.outputs]].concat();
+    if !takes(&[x, weight, gy]) || gy.dims() != shape {
+        return Ok(backward(x, weight, gy)?.0);
+    }
+    Ok(sizes.of_x(x, weight, gy)?)
+}
+
 /// The sizes, if they fit.
 fn sizes(x: &Tensor, weight: &Tensor) -> Result<Sizes> {
     match (x.dims(), weight.dims()) {
