@@ -1,6 +1,6 @@
 //! Gradient ascent on the input, shared by the attacks.
 
-use candle_core::{D, DType, Device, Tensor, Var};
+use candle_core::{D, DType, Device, Tensor};
 use candle_nn::ops::{log_softmax, softmax};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -164,19 +164,16 @@ pub fn input_gradient(
     step: usize,
     objective: Objective,
 ) -> Result<Tensor> {
-    let images = Var::from_tensor(images)?;
-    let scores = target.class_scores(images.as_tensor(), ids, step)?;
-    let (_, k) = scores.dims2()?;
     let labels = Tensor::new(classes, &Device::Cpu)?;
-    let wanted = ann::loss::one_hot(&labels, k)?.to_device(scores.device())?;
-    let values = match objective {
-        Objective::Logit => scores,
-        Objective::LogSoftmax => log_softmax(&scores, D::Minus1)?,
-    };
-    let mut gradients = values.mul(&wanted)?.sum_all()?.backward()?;
-    gradients
-        .remove(images.as_tensor())
-        .ok_or_else(|| Error::argument("target", "its class scores do not depend on the images"))
+    target.gradient(images, ids, step, &|scores| {
+        let (_, k) = scores.dims2()?;
+        let wanted = ann::loss::one_hot(&labels, k)?.to_device(scores.device())?;
+        let values = match objective {
+            Objective::Logit => scores.clone(),
+            Objective::LogSoftmax => log_softmax(scores, D::Minus1)?,
+        };
+        Ok(values.mul(&wanted)?.sum_all()?)
+    })
 }
 
 /// Rebuilds `per_class` images of each of the target's classes. An image is a function of the target, the settings,

@@ -1,7 +1,9 @@
 //! What is attacked, as the ascent sees it.
 
-use ann::Ann;
-use candle_core::{Device, Tensor};
+use std::collections::BTreeMap;
+
+use ann::{Ann, Pass};
+use candle_core::{Device, Tensor, Var};
 use snn_core::network::{Batch, Mode};
 use snn_core::rng::Seed;
 use snn_core::{SpikingNetwork, Topology, bptt};
@@ -19,6 +21,29 @@ pub trait Target {
     /// Class scores `[N, K]` of `images` `[N, C, H, W]` in [-1, 1]. Noise, if there is any, must be a function of the
     /// image's id and the step alone.
     fn class_scores(&self, images: &Tensor, ids: &[u64], step: usize) -> Result<Tensor>;
+
+    /// Gradient in the images of what `objective` makes of the class scores, a scalar.
+    ///
+    /// # Errors
+    /// Scores that do not depend on the images, or an objective that does not look at them.
+    fn gradient(
+        &self,
+        images: &Tensor,
+        ids: &[u64],
+        step: usize,
+        objective: &dyn Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let images = Var::from_tensor(images)?;
+        let scores = self.class_scores(images.as_tensor(), ids, step)?;
+        of(&objective(&scores)?, &images)
+    }
+}
+
+/// The gradient of `loss` in `variable`, by the graph.
+fn of(loss: &Tensor, variable: &Var) -> Result<Tensor> {
+    let gradient = loss.backward()?.remove(variable.as_tensor());
+    gradient
+        .ok_or_else(|| Error::argument("target", "its class scores do not depend on the images"))
 }
 
 impl Target for Ann {
@@ -32,6 +57,21 @@ impl Target for Ann {
 
     fn class_scores(&self, images: &Tensor, _ids: &[u64], _step: usize) -> Result<Tensor> {
         Ok(self.forward(images, ann::Mode::Inference)?)
+    }
+
+    /// Without a graph but that of the objective.
+    fn gradient(
+        &self,
+        images: &Tensor,
+        _ids: &[u64],
+        _step: usize,
+        objective: &dyn Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
+        let ann = self.detached();
+        let pass = Pass::forward(&ann, &images.detach(), ann::Mode::Inference)?;
+        let scores = Var::from_tensor(pass.logits()?)?;
+        let of_scores = of(&objective(scores.as_tensor())?, &scores)?;
+        Ok(pass.images(of_scores, &BTreeMap::new())?)
     }
 }
 
@@ -84,5 +124,53 @@ impl Target for SpikingTarget {
             self.timesteps,
             &bptt::Options::default(),
         )?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ann::{Depth, NetworkConfig};
+    use testkit::{Tolerance, assert_close};
+
+    use super::*;
+
+    /// The same network without a way back of its own.
+    struct ByGraph<'a>(&'a Ann);
+
+    impl Target for ByGraph<'_> {
+        fn topology(&self) -> &Topology {
+            self.0.topology()
+        }
+
+        fn device(&self) -> Device {
+            Target::device(self.0)
+        }
+
+        fn class_scores(&self, images: &Tensor, ids: &[u64], step: usize) -> Result<Tensor> {
+            self.0.class_scores(images, ids, step)
+        }
+    }
+
+    #[test]
+    fn the_way_back_is_that_of_the_graph() -> Result<()> {
+        let seed = Seed::new(3);
+        let images = seed.normal(&[4, 3, 8, 8], 0.0, 1.0, &Device::Cpu)?;
+        for (levels, batch_norm) in [(0, true), (0, false), (8, true), (8, false)] {
+            let plan = NetworkConfig {
+                width: 0.1,
+                hidden: 7,
+                levels,
+                batch_norm,
+                ..NetworkConfig::paper(Depth::Vgg5)
+            };
+            let ann = Ann::initialise(plan.topology([3, 8, 8], 4)?, seed, &Device::Cpu)?;
+            let objective = |scores: &Tensor| Ok(scores.sqr()?.sum_all()?);
+            let ids = [0, 1, 2, 3];
+            let found = ann.gradient(&images, &ids, 0, &objective)?;
+            let expected = ByGraph(&ann).gradient(&images, &ids, 0, &objective)?;
+            let what = format!("{levels} levels, batch norm {batch_norm}");
+            assert_close(&found, &expected, Tolerance::Rounding(100.0), &what);
+        }
+        Ok(())
     }
 }
