@@ -168,16 +168,17 @@ fn add_bias(
     unsafe { cuda::launch(arguments, cuda::blocks(count), 1) }
 }
 
-/// Gradients of x and weight, each if it is part of the graph.
+/// Gradients of x and weight, each if it is wanted.
 pub(super) fn backward(
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
     gy: &Tensor,
+    [of_x, of_weight]: [bool; 2],
 ) -> Result<(Option<Tensor>, Option<Tensor>)> {
     cuda::with_values(gy, |device, gy| {
         let convolution = Convolution::new(g, device)?;
-        let gx = match x.track_op() {
+        let gx = match of_x {
             true => {
                 let gx = cuda::with_values(weight, |_, weight| {
                     backward_data(&convolution, &weight, &gy)
@@ -186,7 +187,7 @@ pub(super) fn backward(
             }
             false => None,
         };
-        let gw = match weight.track_op() {
+        let gw = match of_weight {
             true => {
                 let gw = cuda::with_values(x, |_, x| backward_weight(&convolution, &x, &gy))?;
                 Some(cuda::tensor(gw, weight.shape(), device))

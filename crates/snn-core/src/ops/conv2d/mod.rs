@@ -14,7 +14,7 @@ mod winograd;
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Shape, Tensor, Var};
 
 use self::geometry::Geometry;
-use super::cpu::{View, values, with_values};
+use super::cpu::{View, values, with_all, with_values};
 use crate::{Error, Result};
 
 /// `y[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] * x[n, c, i * stride + a - padding, j * stride + b - padding]`
@@ -99,25 +99,8 @@ pub fn backward(
     padding: usize,
     gy: &Tensor,
 ) -> Result<(Tensor, Tensor)> {
-    let geometry = geometry(x, weight, stride, padding)?;
-    let shape = geometry.out_shape(x.dims());
-    if gy.dims() != shape {
-        return Err(Error::argument(
-            "gy",
-            format!("needs {shape:?} like the result, got {:?}", gy.dims()),
-        ));
-    }
-    if super::cpu::takes(&[x, weight, gy]) {
-        return Ok(gradients(&geometry, x, weight, gy)?);
-    }
-    let (x, weight) = (Var::from_tensor(x)?, Var::from_tensor(weight)?);
-    let y = conv2d(&x, &weight, None, stride, padding)?;
-    let mut gradients = (y * gy.detach())?.sum_all()?.backward()?;
-    let mut of = |variable: &Var| match gradients.remove(variable) {
-        Some(gradient) => Ok(gradient),
-        None => variable.zeros_like(),
-    };
-    Ok((of(&x)?, of(&weight)?))
+    let (gx, gw) = sought((x, weight), stride, padding, gy, [true, true])?;
+    Ok((there(gx)?, there(gw)?))
 }
 
 /// The first of the gradients of [`backward`] alone, where no weight is trained.
@@ -131,14 +114,7 @@ pub fn backward_data(
     padding: usize,
     gy: &Tensor,
 ) -> Result<Tensor> {
-    let geometry = geometry(x, weight, stride, padding)?;
-    if !super::cpu::takes(&[x, weight, gy]) || gy.dims() != geometry.out_shape(x.dims()) {
-        return Ok(backward(x, weight, stride, padding, gy)?.0);
-    }
-    let gx = with_values(gy, |gy| {
-        with_values(weight, |weight| cpu::backward_data(&geometry, weight, gy))
-    })??;
-    Ok(Tensor::from_vec(gx, x.shape(), x.device())?)
+    there(sought((x, weight), stride, padding, gy, [true, false])?.0)
 }
 
 /// The second of the gradients of [`backward`] alone, for a layer whose `x` needs none.
@@ -152,14 +128,40 @@ pub fn backward_weight(
     padding: usize,
     gy: &Tensor,
 ) -> Result<Tensor> {
+    there(sought((x, weight), stride, padding, gy, [false, true])?.1)
+}
+
+fn there(gradient: Option<Tensor>) -> Result<Tensor> {
+    gradient.ok_or_else(|| Error::argument("conv2d", "a gradient that was sought is missing"))
+}
+
+/// Gradients of x and weight, each if it is wanted.
+fn sought(
+    (x, weight): (&Tensor, &Tensor),
+    stride: usize,
+    padding: usize,
+    gy: &Tensor,
+    wanted: [bool; 2],
+) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let geometry = geometry(x, weight, stride, padding)?;
-    if !super::cpu::takes(&[x, weight, gy]) || gy.dims() != geometry.out_shape(x.dims()) {
-        return Ok(backward(x, weight, stride, padding, gy)?.1);
+    let shape = geometry.out_shape(x.dims());
+    if gy.dims() != shape {
+        return Err(Error::argument(
+            "gy",
+            format!("needs {shape:?} like the result, got {:?}", gy.dims()),
+        ));
     }
-    let gw = with_values(gy, |gy| {
-        with_values(x, |x| cpu::backward_weight(&geometry, x, gy))
-    })??;
-    Ok(Tensor::from_vec(gw, weight.shape(), weight.device())?)
+    if takes(&[x, weight, gy]) {
+        return Ok(gradients(&geometry, x, weight, &gy.contiguous()?, wanted)?);
+    }
+    let (x, weight) = (Var::from_tensor(x)?, Var::from_tensor(weight)?);
+    let y = reference::conv2d(&x, &weight, None, stride, padding)?;
+    let mut gradients = (y * gy.detach())?.sum_all()?.backward()?;
+    let mut of = |variable: &Var, wanted: bool| match gradients.remove(variable) {
+        Some(gradient) => Ok::<_, Error>(Some(gradient).filter(|_| wanted)),
+        None => Ok(Some(variable.zeros_like()?)),
+    };
+    Ok((of(&x, wanted[0])?, of(&weight, wanted[1])?))
 }
 
 /// The gradient of a [`conv2d`]'s bias `[O]`: the sum of `gy` `[N, O, H', W']` (or `[T, N, O, H', W']`) over all but the
@@ -198,22 +200,34 @@ fn geometry(x: &Tensor, weight: &Tensor, stride: usize, padding: usize) -> Resul
     })
 }
 
-/// Gradients of x and weight on the CPU.
+/// Gradients of x and weight by the kernels, each if it is wanted; `gy` is contiguous.
 fn gradients(
     g: &Geometry,
     x: &Tensor,
     weight: &Tensor,
     gy: &Tensor,
-) -> candle_core::Result<(Tensor, Tensor)> {
-    let (gx, gw) = with_values(gy, |gy| {
-        with_values(x, |x| {
-            with_values(weight, |weight| cpu::backward(g, x, weight, gy))
-        })
-    })???;
-    Ok((
-        Tensor::from_vec(gx, x.shape(), x.device())?,
-        Tensor::from_vec(gw, weight.shape(), weight.device())?,
-    ))
+    wanted: [bool; 2],
+) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
+    #[cfg(feature = "cudnn")]
+    if gy.device().is_cuda() {
+        return cuda::backward(g, x, weight, gy, wanted);
+    }
+    let (gx, gw) = with_all([x, weight, gy], |[x, weight, gy]| match wanted {
+        [true, true] => {
+            let (gx, gw) = cpu::backward(g, x, weight, gy);
+            (Some(gx), Some(gw))
+        }
+        [of_x, of_weight] => (
+            of_x.then(|| cpu::backward_data(g, weight, gy)),
+            of_weight.then(|| cpu::backward_weight(g, x, gy)),
+        ),
+    })?;
+    let like = |values: Option<Vec<f32>>, tensor: &Tensor| {
+        values
+            .map(|values| Tensor::from_vec(values, tensor.shape(), tensor.device()))
+            .transpose()
+    };
+    Ok((like(gx, x)?, like(gw, weight)?))
 }
 
 /// Whether there is a kernel for these tensors.
@@ -255,32 +269,8 @@ impl Conv2d {
         weight: &Tensor,
         gy: &Tensor,
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>)> {
-        let gy = gy.contiguous()?;
-        #[cfg(feature = "cudnn")]
-        if gy.device().is_cuda() {
-            return cuda::backward(&self.0, x, weight, &gy);
-        }
-        if x.track_op() && weight.track_op() {
-            let (gx, gw) = gradients(&self.0, x, weight, &gy)?;
-            return Ok((Some(gx), Some(gw)));
-        }
-        let gx = if x.track_op() {
-            let gx = with_values(&gy, |gy| {
-                with_values(weight, |weight| cpu::backward_data(&self.0, weight, gy))
-            })??;
-            Some(Tensor::from_vec(gx, x.shape(), x.device())?)
-        } else {
-            None
-        };
-        let gw = if weight.track_op() {
-            let gw = with_values(&gy, |gy| {
-                with_values(x, |x| cpu::backward_weight(&self.0, x, gy))
-            })??;
-            Some(Tensor::from_vec(gw, weight.shape(), weight.device())?)
-        } else {
-            None
-        };
-        Ok((gx, gw))
+        let wanted = [x.track_op(), weight.track_op()];
+        gradients(&self.0, x, weight, &gy.contiguous()?, wanted)
     }
 }
 
