@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use snn_core::ops::mean;
 use snn_core::{ActivationFunction, Layer, Parameters, Topology, energy};
 
 use crate::{Error, Result};
@@ -61,7 +62,7 @@ impl Activity {
         let (mut activity, mut slopes) = (0.0, BTreeMap::new());
         for (&layer, &share) in &self.shares {
             let output = output(layer)?;
-            let mean = f64::from(output.detach().mean_all()?.to_scalar::<f32>()?);
+            let mean = mean::mean(output)?;
             let threshold = parameters.threshold(layer)?.detach().to_vec1::<f32>()?;
             let threshold = threshold.first().copied().map_or(f64::NAN, f64::from);
             activity += share * mean / threshold;

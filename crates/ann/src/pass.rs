@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
-use snn_core::ops::batch_norm::fused::{After, Fused, OfStatistics};
+use snn_core::ops::batch_norm::fused::{After, Fused, StatisticsGradients};
 use snn_core::ops::batch_norm::{self, BatchStatistics};
 use snn_core::ops::{avg_pool, conv2d, linear, mask, qcfs, relu, shortcut};
 use snn_core::{ActivationFunction, Layer, Parameters, dropout};
@@ -113,13 +113,17 @@ impl<'a> Pass<'a> {
         self.inputs
             .get(layer)
             .and_then(Option::as_ref)
-            .ok_or_else(|| Error::argument("layer", format!("there is no input of layer {layer}")))
+            .ok_or_else(|| {
+                let message =
+                    format!("layer {layer} has no input of its own, or there is no such layer");
+                Error::argument("layer", message)
+            })
     }
 
     /// Class scores `[N, K]`.
     ///
     /// # Errors
-    /// There are none.
+    /// There is none.
     pub fn logits(&self) -> Result<&Tensor> {
         self.output(self.ann.topology().layers().len() - 1)
     }
@@ -132,7 +136,7 @@ impl<'a> Pass<'a> {
     /// Statistics of the batch at each normalisation, by layer, in any mode.
     ///
     /// # Errors
-    /// There are none.
+    /// What the device refuses.
     pub fn batch_statistics(&self) -> Result<BTreeMap<usize, BatchStatistics>> {
         let layers = self.statistics.keys();
         layers
@@ -177,7 +181,7 @@ impl<'a> Pass<'a> {
     pub fn images(
         self,
         of_logits: Tensor,
-        statistics: &BTreeMap<usize, OfStatistics>,
+        statistics: &BTreeMap<usize, StatisticsGradients>,
     ) -> Result<Tensor> {
         if matches!(self.mode, Mode::Training { .. }) && !self.statistics.is_empty() {
             let message = "images are sought in a pass in inference, where the network is fixed";
@@ -238,7 +242,7 @@ impl<'a> Pass<'a> {
                     return Ok(());
                 };
                 if self.parameters().bias(index).is_some() {
-                    way.put(index, "bias", gy.sum(0)?);
+                    way.put(index, "bias", linear::backward_bias(&gy)?);
                 }
                 let (gx, gw) = linear::backward(x, weight, &gy)?;
                 way.put(index, "weight", gw);
@@ -319,7 +323,7 @@ enum Sought<'a> {
     },
     /// The images.
     Images {
-        statistics: &'a BTreeMap<usize, OfStatistics>,
+        statistics: &'a BTreeMap<usize, StatisticsGradients>,
     },
 }
 
@@ -549,7 +553,7 @@ mod tests {
                 loss = (loss + (mean.sum_all().unwrap() * 2.0).unwrap()).unwrap();
                 loss = (loss + (variance * 3.0).unwrap()).unwrap();
                 let ones = of_batch.mean.ones_like().unwrap();
-                let of = OfStatistics {
+                let of = StatisticsGradients {
                     statistics: of_batch,
                     mean: (&ones * 2.0).unwrap(),
                     variance: (&ones * 3.0).unwrap(),

@@ -143,11 +143,8 @@ impl Layer {
 
     /// Whether training changes a tensor of the layer.
     pub fn is_trained(&self) -> bool {
-        let names = self
-            .tensors()
-            .into_iter()
-            .map(|(name, _)| format!(".{name}"));
-        names.into_iter().any(|name| is_trained(&name))
+        let mut tensors = self.tensors().into_iter();
+        tensors.any(|(name, _)| is_trained(&format!(".{name}")))
     }
 
     /// Names and shapes of the layer's tensors, without the layer's index.

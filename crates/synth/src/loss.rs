@@ -6,7 +6,7 @@ use ann::{Ann, Mode, Pass};
 use candle_core::{D, Tensor, Var};
 use candle_nn::ops::log_softmax;
 use snn_core::ops::batch_norm::BatchStatistics;
-use snn_core::ops::batch_norm::fused::OfStatistics;
+use snn_core::ops::batch_norm::fused::StatisticsGradients;
 
 use crate::{Error, Result, SynthConfig, statistics};
 
@@ -62,7 +62,7 @@ pub(crate) fn verdict(
                     Error::argument("batch_norm_statistics", message)
                 })
             });
-            let of = OfStatistics {
+            let of = StatisticsGradients {
                 statistics,
                 mean: mean?,
                 variance: variance?,

@@ -4,7 +4,7 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::attack::{Target, back_conversion};
-use super::validate::{self, EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource};
+use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::experiment::VariantConfig;
 use crate::report::{Unit, show};
@@ -49,13 +49,9 @@ pub struct Rebuilt {
 }
 
 impl Measures {
-    /// The energy of the last network that data-free stages reached.
-    pub fn energy(&self) -> Option<&EnergyGain> {
-        self.encrypted
-            .as_ref()
-            .unwrap_or(&self.converted)
-            .energy
-            .as_ref()
+    /// The last spiking network that was reached: the encrypted one, or the converted one.
+    pub fn last(&self) -> &ValidatedNetwork {
+        self.encrypted.as_ref().unwrap_or(&self.converted)
     }
 
     /// The spiking networks that were measured, by name, in the order of the stages.

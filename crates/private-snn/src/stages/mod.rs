@@ -37,7 +37,7 @@ pub use train::TrainFigures;
 pub use validate::{EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource};
 
 /// Raised when a stage's code changes its results: finished stages of older versions are then computed again.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Everything that a stage works with.
 #[derive(Debug)]

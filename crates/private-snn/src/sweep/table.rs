@@ -48,20 +48,20 @@ pub const FIGURES: [Figure; 12] = [
     Figure {
         name: "energy by rate",
         unit: Unit::Times,
-        of: |measures| measures.energy()?.rate,
-        timesteps: |_| None,
+        of: |measures| measures.last().energy.as_ref()?.rate,
+        timesteps: |measures| Some(measures.last().quoted()?.timesteps),
     },
     Figure {
         name: "energy by events",
         unit: Unit::Times,
-        of: |measures| measures.energy()?.events,
-        timesteps: |_| None,
+        of: |measures| measures.last().energy.as_ref()?.events,
+        timesteps: |measures| Some(measures.last().quoted()?.timesteps),
     },
     Figure {
-        name: "with memory",
+        name: "energy with memory",
         unit: Unit::Times,
-        of: |measures| measures.energy()?.memory,
-        timesteps: |_| None,
+        of: |measures| measures.last().energy.as_ref()?.memory,
+        timesteps: |measures| Some(measures.last().quoted()?.timesteps),
     },
     Figure {
         name: "ReLU reading",

@@ -17,6 +17,7 @@ pub(crate) mod events;
 pub(crate) mod level;
 pub mod linear;
 pub mod mask;
+pub mod mean;
 pub(crate) mod memory;
 pub mod neuron;
 pub(crate) mod packed;

@@ -4,8 +4,8 @@
 use candle_core::{DType, Tensor, Var};
 use snn_core::Result;
 use snn_core::ops::batch_norm::BatchStatistics;
-use snn_core::ops::batch_norm::fused::{After, Fused, OfStatistics};
-use snn_core::ops::{avg_pool, batch_norm, conv2d, linear, qcfs, relu, shortcut};
+use snn_core::ops::batch_norm::fused::{After, Fused, StatisticsGradients};
+use snn_core::ops::{avg_pool, batch_norm, conv2d, linear, mean, qcfs, relu, shortcut};
 use testkit::{Tolerance, assert_close, assert_thread_independent};
 
 use crate::{AWKWARD, bytes, normal, weighted};
@@ -102,15 +102,16 @@ fn of_pools_and_shortcuts() {
 fn of_weights() {
     for (rows, inputs, outputs) in [(1, 1, 1), (33, 31, 129), (128, 127, 2)] {
         let (x, weight) = (normal(1, &[rows, inputs]), normal(2, &[outputs, inputs]));
-        let given = [x.clone(), weight.clone()];
-        let (_, gy, expected) = graph(&given, |x| linear::linear(&x[0], &x[1], None));
+        let given = [x.clone(), weight.clone(), normal(3, &[outputs])];
+        let (_, gy, expected) = graph(&given, |x| linear::linear(&x[0], &x[1], Some(&x[2])));
         for t in types(&[&x, &weight, &gy]) {
             let (gx, gw) = linear::backward(&t[0], &t[1], &t[2]).expect("gradients");
             let alone = linear::backward_data(&t[0], &t[1], &t[2]).expect("a gradient");
             assert_close(&alone, &gx, Tolerance::Exact, "the input's alone");
+            let gb = linear::backward_bias(&t[2]).expect("a gradient");
             same(
                 &format!("linear {rows} {inputs} {outputs}"),
-                &[&gx, &gw],
+                &[&gx, &gw, &gb],
                 &expected,
             );
         }
@@ -221,7 +222,7 @@ fn normalised(
         if t[0].dtype() == DType::F32 {
             assert_close(&y, &expected, Tolerance::Exact, &what);
         }
-        let of = OfStatistics {
+        let of = StatisticsGradients {
             statistics: statistics(7),
             mean: t[9].clone(),
             variance: t[10].clone(),
@@ -258,17 +259,83 @@ fn of_normalisations_and_what_follows() {
 fn threads_change_no_bit() {
     let x = normal(1, &[17, 5, 33, 9]);
     let (gamma, beta) = (normal(2, &[5]), normal(3, &[5]));
-    assert_thread_independent("normalisation and rectifier", || {
+    let threshold = Tensor::new(&[0.8f32], x.device()).unwrap();
+    assert_thread_independent("normalisation and staircase", || {
         let fused = Fused {
             gamma: &gamma,
             beta: &beta,
             epsilon: EPSILON,
-            after: After::Relu,
+            after: After::Qcfs {
+                threshold: &threshold,
+                levels: LEVELS,
+            },
         };
         let (y, statistics) = fused.of_batch(&x).unwrap();
         let found = fused.backward(&x, &statistics, &y).unwrap();
-        [y, found.x, found.gamma, found.beta].map(|t| bytes(&t))
+        let of = StatisticsGradients {
+            statistics: statistics.clone(),
+            mean: gamma.clone(),
+            variance: beta.clone(),
+        };
+        let data = fused.backward_data(&x, &statistics, &y, Some(&of)).unwrap();
+        let (gx, of_threshold) = qcfs::backward(&x, &threshold, &y, &x).unwrap();
+        let bias = conv2d::backward_bias(&x).unwrap();
+        let mean = mean::mean(&x).unwrap().to_bits();
+        let tensors = [
+            y,
+            found.x,
+            found.gamma,
+            found.beta,
+            found.threshold.unwrap(),
+            data,
+            gx,
+            of_threshold,
+            bias,
+        ];
+        (tensors.map(|t| bytes(&t)), mean)
     });
+}
+
+#[test]
+fn what_is_no_number_stays_none() {
+    let x = Tensor::new(&[[1f32, 2.0], [f32::NAN, 3.0]], &candle_core::Device::Cpu).unwrap();
+    let of = batch_norm::statistics(&x).unwrap();
+    let variance: Vec<f32> = of.variance.to_vec1().unwrap();
+    assert!(variance[0].is_nan() && variance[1] == 0.25, "{variance:?}");
+}
+
+/// The slope of a loss with a number of x, the statistics of the batch moving along, by central differences.
+#[test]
+fn slopes_are_differences() {
+    let (gamma, beta) = (normal(2, &[3]), normal(3, &[3]));
+    let x = normal(1, &[4, 3, 2, 2]);
+    let fused = Fused {
+        gamma: &gamma,
+        beta: &beta,
+        epsilon: EPSILON,
+        after: After::Nothing,
+    };
+    let (y, statistics) = fused.of_batch(&x).unwrap();
+    let gy = normal(99, y.dims());
+    let found = fused.backward(&x, &statistics, &gy).unwrap().x;
+    let found: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();
+    let values: Vec<f32> = x.flatten_all().unwrap().to_vec1().unwrap();
+    for place in 0..values.len() {
+        let loss = |change: f32| -> f64 {
+            let mut values = values.clone();
+            values[place] += change;
+            let x = Tensor::from_vec(values, x.dims(), x.device()).unwrap();
+            let (y, _) = fused.of_batch(&x).unwrap();
+            let sum = (y * &gy).unwrap().to_dtype(DType::F64).unwrap();
+            sum.sum_all().unwrap().to_scalar().unwrap()
+        };
+        let slope = (loss(1e-2) - loss(-1e-2)) / 2e-2;
+        let gradient = f64::from(found[place]);
+        assert!(
+            (gradient - slope).abs() < 2e-3,
+            "{place}: {gradient} and {slope}"
+        );
+    }
 }
 
 #[test]
@@ -283,6 +350,15 @@ fn shapes_that_do_not_fit_are_refused() {
     assert!(qcfs::backward(&x, &channel, &x, &x).is_err());
     assert!(avg_pool::backward(&channel, 2).is_err());
     assert!(avg_pool::backward(&x, 0).is_err());
+    assert!(avg_pool::backward(&x, usize::MAX).is_err());
+    let empty = Tensor::zeros((2, 3, 0, 4), DType::F32, x.device()).unwrap();
+    assert!(avg_pool::backward(&empty, 2).is_err());
+    assert!(shortcut::backward(&empty, &channel, 1).is_err());
+    let none = Tensor::zeros(0, DType::F32, x.device()).unwrap();
+    assert!(shortcut::backward(&x, &none, 1).is_err());
+    assert!(conv2d::backward_bias(&empty).is_err());
+    assert!(linear::backward_bias(&empty).is_err());
+    assert!(mean::mean(&empty).is_err());
     assert!(shortcut::backward(&x, &normal(4, &[4]), 1).is_err());
     assert!(linear::backward(&channel.reshape((1, 3)).unwrap(), &weight, &x).is_err());
     assert!(conv2d::backward_weight(&x, &weight, 1, 1, &x).is_err());

@@ -48,17 +48,20 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
 /// # Errors
 /// A `gy` that is no `[N, C, H, W]`, a kernel of 0.
 pub fn backward(gy: &Tensor, kernel: usize) -> Result<Tensor> {
-    let [ref leading @ .., channels, height, width] = *gy.dims() else {
-        let message = format!("needs [N, C, H, W], got {:?}", gy.dims());
-        return Err(Error::argument("gy", message));
+    let (leading, [channels, height, width]) = match *gy.dims() {
+        [ref leading @ .., c, h, w]
+            if !leading.is_empty()
+                && gy.elem_count() > 0
+                && h.checked_mul(kernel).is_some_and(|h| h > 0)
+                && w.checked_mul(kernel).is_some_and(|w| w > 0) =>
+        {
+            (leading, [c, h, w])
+        }
+        ref dims => {
+            let message = format!("needs [N, C, H, W] and a kernel, got {dims:?} and {kernel}");
+            return Err(Error::argument("gy", message));
+        }
     };
-    if leading.is_empty() || kernel == 0 {
-        let message = format!(
-            "needs [N, C, H, W] and a kernel, got {:?} and {kernel}",
-            gy.dims()
-        );
-        return Err(Error::argument("gy", message));
-    }
     let shape = [leading, &[channels, height * kernel, width * kernel]].concat();
     if takes(&[gy]) {
         let pool = AvgPool {

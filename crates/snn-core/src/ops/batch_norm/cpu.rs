@@ -1,9 +1,12 @@
 //! Sums per plane, then over the samples in order: the same for any number of threads. Sums are in f64.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::after::Elementwise;
-use crate::ops::cpu::{Unwritten, planes_per_task, sum_of};
+use crate::ops::cpu::{planes_per_task, sum_of};
+use crate::ops::memory::room;
 use crate::ops::widest::{self, Task};
 
 /// How `[N, C, ...]` lies in memory.
@@ -59,7 +62,10 @@ impl Channels {
         let sums = sums.iter().enumerate();
         sums.map(|(channel, sums)| {
             let [mean, square] = sums.map(|sum| sum / self.numbers());
-            (near(channel) + mean, (square - mean * mean).max(0.0))
+            let variance = square - mean * mean;
+            // rounding alone makes it negative; a NaN stays one
+            let variance = if variance < 0.0 { 0.0 } else { variance };
+            (near(channel) + mean, variance)
         })
         .unzip()
     }
@@ -68,20 +74,25 @@ impl Channels {
     ///
     /// # Safety
     /// `f` writes every number of the plane that it is given.
-    unsafe fn map(&self, f: impl Fn(usize, std::ops::Range<usize>, &mut [f32]) + Sync) -> Vec<f32> {
-        let mut y = Unwritten::new(self.samples * self.count * self.plane);
-        let places = y.places();
-        (0..self.samples * self.count)
-            .into_par_iter()
-            .with_min_len(planes_per_task(self.plane))
-            .for_each(|plane| {
-                let range = self.range(plane);
-                // SAFETY: the planes are parts of the buffer that no two tasks share.
-                let y = unsafe { places.slice(range.start, range.len()) };
-                f(plane % self.count, range, y);
+    unsafe fn map(
+        &self,
+        f: impl Fn(usize, std::ops::Range<usize>, &mut [MaybeUninit<f32>]) + Sync,
+    ) -> Vec<f32> {
+        let len = self.samples * self.count * self.plane;
+        let mut y = room(len);
+        let planes = planes_per_task(self.plane);
+        y.spare_capacity_mut()[..len]
+            .par_chunks_mut(self.plane * planes)
+            .enumerate()
+            .for_each(|(task, y)| {
+                for (i, y) in y.chunks_exact_mut(self.plane).enumerate() {
+                    let plane = task * planes + i;
+                    f(plane % self.count, self.range(plane), y);
+                }
             });
         // SAFETY: the caller's promise, for every plane.
-        unsafe { y.written() }
+        unsafe { y.set_len(len) };
+        y
     }
 }
 
@@ -261,7 +272,7 @@ pub(super) struct Shift {
 
 struct Forward<'a, A> {
     x: &'a [f32],
-    y: &'a mut [f32],
+    y: &'a mut [MaybeUninit<f32>],
     line: Line,
     after: A,
 }
@@ -273,7 +284,7 @@ impl<A: Elementwise> Task for Forward<'_, A> {
     fn run(self) {
         let (line, after) = (self.line, self.after);
         for (y, x) in self.y.iter_mut().zip(self.x) {
-            *y = after.value(line.at(*x));
+            y.write(after.value(line.at(*x)));
         }
     }
 }
@@ -322,7 +333,7 @@ impl<A: Elementwise> Task for Gradients<'_, A> {
 struct Backward<'a, A> {
     x: &'a [f32],
     gy: &'a [f32],
-    gx: &'a mut [f32],
+    gx: &'a mut [MaybeUninit<f32>],
     line: Line,
     shift: Shift,
     after: A,
@@ -336,7 +347,7 @@ impl<A: Elementwise> Task for Backward<'_, A> {
         let (line, shift, after) = (self.line, self.shift, self.after);
         for (gx, (gy, x)) in self.gx.iter_mut().zip(self.gy.iter().zip(self.x)) {
             let gradient = after.gradient(line.at(*x), *gy);
-            *gx = line.scale * gradient + shift.constant + (x - line.mean) * shift.slope;
+            gx.write(line.scale * gradient + shift.constant + (x - line.mean) * shift.slope);
         }
     }
 }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 
 use super::after::{Elementwise, Nothing, Relu};
 use super::cpu::Normalise;
-use super::{BatchStatistics, channels, reference, statistics};
+use super::{BatchStatistics, channels, statistics};
 use crate::ops::cpu::{takes, with_all, with_values};
 use crate::ops::qcfs::{self, Staircase};
 use crate::ops::relu;
@@ -52,10 +52,10 @@ pub struct Gradients {
     pub threshold: Option<Tensor>,
 }
 
-/// Gradients of a batch's mean and biased variance per channel, `[C]` each, and these.
+/// What a part of the loss that looks at a batch's mean and biased variance per channel says of them: gradients, `[C]` each.
 #[derive(Debug, Clone)]
-pub struct OfStatistics {
-    /// The batch's.
+pub struct StatisticsGradients {
+    /// The batch's statistics themselves.
     pub statistics: BatchStatistics,
     /// Gradient of the mean.
     pub mean: Tensor,
@@ -88,9 +88,8 @@ impl Fused<'_> {
         ];
         let channels = channels(x, &given)?;
         if !takes(&given) || !takes(&[x]) {
-            let [x, gamma, beta] = [x, self.gamma, self.beta].map(Tensor::detach);
-            let z = reference::batch_norm_fixed(&x, &gamma, &beta, statistics, self.epsilon)?;
-            return self.follow(&z);
+            let (normal, _) = self.normal(x, statistics)?;
+            return self.follow(&self.line(&normal)?);
         }
         let normalise = Normalise::new(channels, statistics, self.epsilon)?;
         let y = with_all(
@@ -158,7 +157,7 @@ impl Fused<'_> {
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
-        of_batch: Option<&OfStatistics>,
+        of_batch: Option<&StatisticsGradients>,
     ) -> Result<Tensor> {
         if let Some(of) = of_batch {
             channels(x, &[&of.statistics.mean, &of.mean, &of.variance])?;
@@ -221,24 +220,32 @@ impl Fused<'_> {
         }
     }
 
-    /// The normalised x, one over the deviation in x's rank, the gradient before the activation and that of the threshold.
+    /// The normalised x and one over the deviation, in x's rank, by operations of the tensor library: centred first, as a
+    /// large mean would cancel most digits otherwise.
+    fn normal(&self, x: &Tensor, statistics: &BatchStatistics) -> Result<(Tensor, Tensor)> {
+        let inverse = along(
+            x,
+            &((&statistics.variance + self.epsilon)?.sqrt()?.recip()?),
+        )?;
+        let centred = x.detach().broadcast_sub(&along(x, &statistics.mean)?)?;
+        Ok((centred.broadcast_mul(&inverse)?, inverse))
+    }
+
+    fn line(&self, normal: &Tensor) -> Result<Tensor> {
+        Ok(normal
+            .broadcast_mul(&along(normal, self.gamma)?)?
+            .broadcast_add(&along(normal, self.beta)?)?)
+    }
+
+    /// The normalised x, one over the deviation, the gradient before the activation and that of the threshold.
     fn before(
         &self,
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
     ) -> Result<(Tensor, Tensor, Tensor, Option<Tensor>)> {
-        let inverse = along(
-            x,
-            &((&statistics.variance + self.epsilon)?.sqrt()?.recip()?),
-        )?;
-        let normal = x
-            .detach()
-            .broadcast_sub(&along(x, &statistics.mean)?)?
-            .broadcast_mul(&inverse)?;
-        let z = normal
-            .broadcast_mul(&along(x, self.gamma)?)?
-            .broadcast_add(&along(x, self.beta)?)?;
+        let (normal, inverse) = self.normal(x, statistics)?;
+        let z = self.line(&normal)?;
         let (gz, of_threshold) = match self.after {
             After::Nothing => (gy.clone(), None),
             After::Relu => (relu::backward(&self.follow(&z)?, gy)?, None),
@@ -281,7 +288,7 @@ impl Fused<'_> {
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
-        of_batch: Option<&OfStatistics>,
+        of_batch: Option<&StatisticsGradients>,
     ) -> Result<Tensor> {
         let (_, inverse, gz, _) = self.before(x, statistics, gy)?;
         let gx = gz.broadcast_mul(&(inverse * along(x, self.gamma)?)?)?;

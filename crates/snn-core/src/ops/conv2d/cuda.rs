@@ -242,20 +242,21 @@ fn backward_weight(
     Ok(gw)
 }
 
-/// Gradient of the bias: the sums of gy over images and positions.
-pub(super) fn backward_bias(g: &Geometry, gy: &Tensor) -> Result<Tensor> {
-    let share = g.images.div_ceil(SHARES);
-    let images = cuda::size("images", g.images)?;
-    let channels = cuda::size("channels", g.out_channels)?;
-    let plane = cuda::size("positions", g.out_plane())?;
-    cuda::size("positions of a share", share * g.out_plane())?;
-    let (share, shares) = (share as u32, g.images.div_ceil(share) as u32);
+/// Gradient of the bias: the sums of gy over images and positions, of at least one of each.
+pub(super) fn backward_bias(out_channels: usize, out_plane: usize, gy: &Tensor) -> Result<Tensor> {
+    let count = gy.elem_count() / (out_channels * out_plane);
+    let share = count.div_ceil(SHARES);
+    let images = cuda::size("images", count)?;
+    let channels = cuda::size("channels", out_channels)?;
+    let plane = cuda::size("positions", out_plane)?;
+    cuda::size("positions of a share", share * out_plane)?;
+    let (share, shares) = (share as u32, count.div_ceil(share) as u32);
     cuda::with_values(gy, |device, gy| {
         // SAFETY: the kernels below write all of them.
         let (mut partial, mut whole) = unsafe {
             (
-                cuda::room(device, g.out_channels * shares as usize)?,
-                cuda::room(device, g.out_channels)?,
+                cuda::room(device, out_channels * shares as usize)?,
+                cuda::room(device, out_channels)?,
             )
         };
         let kernel = Kernel::new(device, MODULE, "partial_sums")?;
@@ -266,7 +267,7 @@ pub(super) fn backward_bias(g: &Geometry, gy: &Tensor) -> Result<Tensor> {
             .arg(&channels)
             .arg(&plane)
             .arg(&share);
-        // SAFETY: a block per channel and share; gy has the sizes of the geometry.
+        // SAFETY: a block per channel and share; gy has whole images.
         unsafe { cuda::launch(arguments, channels, shares)? };
         let kernel = Kernel::new(device, MODULE, "whole_sums")?;
         let mut arguments = kernel.arguments();
@@ -274,6 +275,6 @@ pub(super) fn backward_bias(g: &Geometry, gy: &Tensor) -> Result<Tensor> {
         arguments.arg(&shares).arg(&channels);
         // SAFETY: a thread per channel.
         unsafe { cuda::launch(arguments, cuda::blocks(channels), 1)? };
-        Ok(cuda::tensor(whole, g.out_channels, device))
+        Ok(cuda::tensor(whole, out_channels, device))
     })
 }

@@ -154,14 +154,24 @@ fn sought(
     if takes(&[x, weight, gy]) {
         return Ok(gradients(&geometry, x, weight, &gy.contiguous()?, wanted)?);
     }
-    let (x, weight) = (Var::from_tensor(x)?, Var::from_tensor(weight)?);
+    // a variable of what is wanted alone, so that the graph gives no more
+    let variables = [x, weight]
+        .into_iter()
+        .zip(wanted)
+        .map(|(tensor, wanted)| wanted.then(|| Var::from_tensor(tensor)).transpose())
+        .collect::<candle_core::Result<Vec<_>>>()?;
+    let seen = |variable: &Option<Var>, constant: &Tensor| match variable {
+        Some(variable) => variable.as_tensor().clone(),
+        None => constant.detach(),
+    };
+    let (x, weight) = (seen(&variables[0], x), seen(&variables[1], weight));
     let y = reference::conv2d(&x, &weight, None, stride, padding)?;
     let mut gradients = (y * gy.detach())?.sum_all()?.backward()?;
-    let mut of = |variable: &Var, wanted: bool| match gradients.remove(variable) {
-        Some(gradient) => Ok::<_, Error>(Some(gradient).filter(|_| wanted)),
-        None => Ok(Some(variable.zeros_like()?)),
+    let mut of = |variable: &Option<Var>| {
+        let variable = variable.as_ref()?;
+        gradients.remove(variable.as_tensor())
     };
-    Ok((of(&x, wanted[0])?, of(&weight, wanted[1])?))
+    Ok((of(&variables[0]), of(&variables[1])))
 }
 
 /// The gradient of a [`conv2d`]'s bias `[O]`: the sum of `gy` `[N, O, H', W']` (or `[T, N, O, H', W']`) over all but the
@@ -182,6 +192,10 @@ pub fn backward_bias(gy: &Tensor) -> Result<Tensor> {
     if super::cpu::takes(&[gy]) {
         let gb = with_values(gy, |gy| cpu::backward_bias(channels, plane, gy))?;
         return Ok(Tensor::from_vec(gb, channels, gy.device())?);
+    }
+    #[cfg(feature = "cudnn")]
+    if super::cuda::takes(&[gy]) {
+        return Ok(cuda::backward_bias(channels, plane, &gy.contiguous()?)?);
     }
     Ok(gy.reshape(((), channels, plane))?.sum((0, 2))?)
 }
@@ -353,7 +367,15 @@ impl CustomOp3 for Conv2d {
         let gb = if bias.track_op() {
             #[cfg(feature = "cudnn")]
             if gy.device().is_cuda() {
-                return Ok((gx, gw, Some(cuda::backward_bias(&self.0, gy)?)));
+                return Ok((
+                    gx,
+                    gw,
+                    Some(cuda::backward_bias(
+                        self.0.out_channels,
+                        self.0.out_plane(),
+                        gy,
+                    )?),
+                ));
             }
             let gb = with_values(gy, |gy| {
                 cpu::backward_bias(self.0.out_channels, self.0.out_plane(), gy)

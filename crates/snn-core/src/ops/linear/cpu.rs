@@ -148,10 +148,10 @@ pub(super) fn backward_weight(s: &Sizes, x: &[f32], gy: &[f32]) -> Vec<f32> {
     gw
 }
 
-/// Gradient of the bias, `[O]`.
-pub(super) fn backward_bias(s: &Sizes, gy: &[f32]) -> Vec<f32> {
-    let mut sums = vec![0f64; s.outputs];
-    for row in gy.chunks_exact(s.outputs) {
+/// Gradient of the bias of so many outputs, `[O]`.
+pub(super) fn backward_bias(outputs: usize, gy: &[f32]) -> Vec<f32> {
+    let mut sums = vec![0f64; outputs];
+    for row in gy.chunks_exact(outputs) {
         for (sum, g) in sums.iter_mut().zip(row) {
             *sum += f64::from(*g);
         }

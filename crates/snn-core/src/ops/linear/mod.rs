@@ -41,19 +41,12 @@ pub fn linear(x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tens
 }
 
 /// Gradients of [`linear`]'s `x` and `weight`, from the gradient `gy` `[N, O]` (with the leading axes of `x`) of its result,
-/// without a graph. That of the bias is the sum of `gy` over all but the outputs.
+/// without a graph.
 ///
 /// # Errors
 /// Shapes that do not fit, with the shapes.
 pub fn backward(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<(Tensor, Tensor)> {
-    let sizes = sizes(x, weight)?;
-    let shape = [&x.dims()[..x.dims().len() - 1], &[sizes.outputs]].concat();
-    if gy.dims() != shape {
-        return Err(Error::argument(
-            "gy",
-            format!("needs {shape:?} like the result, got {:?}", gy.dims()),
-        ));
-    }
+    let sizes = sizes_with(x, weight, gy)?;
     if takes(&[x, weight, gy]) {
         return Ok((sizes.of_x(x, weight, gy)?, sizes.of_weight(x, weight, gy)?));
     }
@@ -67,12 +60,44 @@ pub fn backward(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<(Tensor, Ten
 /// # Errors
 /// Those of [`backward`].
 pub fn backward_data(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    let sizes = sizes_with(x, weight, gy)?;
+    if takes(&[x, weight, gy]) {
+        return Ok(sizes.of_x(x, weight, gy)?);
+    }
+    let rows = gy.reshape((sizes.rows, sizes.outputs))?;
+    Ok(rows.matmul(weight)?.reshape(x.shape())?)
+}
+
+/// The gradient of a [`linear`]'s bias `[O]`: the sum of `gy` `[N, O]` (or `[T, N, O]`) over all but the outputs.
+///
+/// # Errors
+/// A `gy` without rows or outputs.
+pub fn backward_bias(gy: &Tensor) -> Result<Tensor> {
+    let outputs = match *gy.dims() {
+        [ref leading @ .., outputs] if !leading.is_empty() && gy.elem_count() > 0 => outputs,
+        ref dims => {
+            let message = format!("needs [N, O] with at least one number, got {dims:?}");
+            return Err(Error::argument("gy", message));
+        }
+    };
+    if takes(&[gy]) {
+        let gb = with_values(gy, |gy| cpu::backward_bias(outputs, gy))?;
+        return Ok(Tensor::from_vec(gb, outputs, gy.device())?);
+    }
+    Ok(gy.reshape(((), outputs))?.sum(0)?)
+}
+
+/// The sizes, if the gradient of the result fits too.
+fn sizes_with(x: &Tensor, weight: &Tensor, gy: &Tensor) -> Result<Sizes> {
     let sizes = sizes(x, weight)?;
     let shape = [&x.dims()[..x.dims().len() - 1], &[sizes.outputs]].concat();
-    if !takes(&[x, weight, gy]) || gy.dims() != shape {
-        return Ok(backward(x, weight, gy)?.0);
+    match gy.dims() == shape {
+        true => Ok(sizes),
+        false => Err(Error::argument(
+            "gy",
+            format!("needs {shape:?} like the result, got {:?}", gy.dims()),
+        )),
     }
-    Ok(sizes.of_x(x, weight, gy)?)
 }
 
 /// The sizes, if they fit.
@@ -199,7 +224,7 @@ impl CustomOp3 for Linear {
     ) -> candle_core::Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let (gx, gw) = self.backward(x, weight, gy)?;
         let gb = if bias.track_op() {
-            let gb = with_values(gy, |gy| cpu::backward_bias(&self.0, gy))?;
+            let gb = with_values(gy, |gy| cpu::backward_bias(self.0.outputs, gy))?;
             Some(Tensor::from_vec(gb, bias.shape(), bias.device())?)
         } else {
             None

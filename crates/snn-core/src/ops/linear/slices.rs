@@ -33,6 +33,6 @@ impl Connection {
 
     /// Gradient of the bias.
     pub(crate) fn backward_bias(&self, gy: &[f32]) -> Vec<f32> {
-        cpu::backward_bias(&self.0, gy)
+        cpu::backward_bias(self.0.outputs, gy)
     }
 }

@@ -72,7 +72,12 @@ pub fn backward(gy: &Tensor, scale: &Tensor, kernel: usize) -> Result<Tensor> {
     let few = scale.elem_count();
     let (leading, [c, h, w]) = match *gy.dims() {
         [ref leading @ .., c, h, w]
-            if !leading.is_empty() && scale.rank() == 1 && few <= c && kernel > 0 =>
+            if !leading.is_empty()
+                && gy.elem_count() > 0
+                && scale.rank() == 1
+                && (1..=c).contains(&few)
+                && h.checked_mul(kernel).is_some_and(|h| h > 0)
+                && w.checked_mul(kernel).is_some_and(|w| w > 0) =>
         {
             (leading, [c, h, w])
         }
