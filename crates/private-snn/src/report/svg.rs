@@ -77,14 +77,14 @@ impl Chart<'_> {
             }
         };
         let (x0, x1) = extent(points().map(|&(x, _)| place(x)));
-        let top = if self.percent {
-            1.0
+        let (bottom, top) = if self.percent {
+            window(points().map(|&(_, y)| y))
         } else {
-            nice(points().map(|&(_, y)| y).fold(0.0, f64::max))
+            (0.0, nice(points().map(|&(_, y)| y).fold(0.0, f64::max)))
         };
         let to_x = |x: f64| LEFT + (place(x) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
-        let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
-        let mut svg = self.frame(lines.len(), top, &to_y);
+        let to_y = |y: f64| TOP + (1.0 - (y - bottom) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
+        let mut svg = self.frame(lines.len(), (bottom, top), &to_y);
         for x in self.ticks(points().map(|&(x, _)| x).collect()) {
             let _ = write!(
                 svg,
@@ -140,7 +140,7 @@ impl Chart<'_> {
             .filter(|value| value.is_finite());
         let top = nice(values.fold(0.0, f64::max));
         let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
-        let mut svg = self.frame(series.len(), top, &to_y);
+        let mut svg = self.frame(series.len(), (0.0, top), &to_y);
         let group = (WIDTH - LEFT - RIGHT) / names.len().max(1) as f64;
         let width = group * 0.8 / series.len().max(1) as f64;
         for (g, name) in names.iter().enumerate() {
@@ -177,14 +177,14 @@ impl Chart<'_> {
         svg
     }
 
-    fn frame(&self, series: usize, top: f64, to_y: &dyn Fn(f64) -> f64) -> String {
+    fn frame(&self, series: usize, (bottom, top): (f64, f64), to_y: &dyn Fn(f64) -> f64) -> String {
         let height = HEIGHT + ROW * series as f64;
         let mut svg = format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#111827"><title>{}</title><rect width="{WIDTH}" height="{height}" fill="#fff"/>"##,
             escape(self.description)
         );
         for tick in 0..=4 {
-            let value = top * f64::from(tick) / 4.0;
+            let value = bottom + (top - bottom) * f64::from(tick) / 4.0;
             let y = to_y(value);
             let _ = write!(
                 svg,
@@ -246,6 +246,21 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     } else {
         (0.0, 1.0)
     }
+}
+
+/// The narrowest part of 0 to 1 that is four whole percents, or as many times 2, 5, 10 or 25, and holds all values: lines, unlike
+/// bars, need no zero, and small differences are to be seen.
+fn window(values: impl Iterator<Item = f64>) -> (f64, f64) {
+    let (low, high) = values.fold((1.0, 0.0), |(low, high): (f64, f64), v| {
+        (low.min(v), high.max(v))
+    });
+    let percents = [1.0, 2.0, 5.0, 10.0].into_iter().map(|step: f64| {
+        let bottom = ((low * 100.0 + 1e-9) / step).floor() * step;
+        let bottom = bottom.min(100.0 - 4.0 * step);
+        (bottom / 100.0, (bottom + 4.0 * step) / 100.0)
+    });
+    let mut holds = percents.filter(|(bottom, top)| *bottom >= 0.0 && high <= top + 1e-9);
+    holds.next().filter(|_| low <= high).unwrap_or((0.0, 1.0))
 }
 
 /// The next of 1, 2, 2.5, 5 times a power of ten.
@@ -323,6 +338,26 @@ mod tests {
                 .bars(&["a".into()], &[("s".into(), vec![f64::NAN])])
                 .contains("<rect x=")
         );
+    }
+
+    #[test]
+    fn the_window_holds_all_values_at_round_numbers() {
+        for (values, expected) in [
+            (vec![0.0, 1.0], (0.0, 1.0)),
+            (vec![0.83, 0.743], (0.7, 0.9)),
+            (vec![0.991, 0.989], (0.96, 1.0)),
+            (vec![0.912, 0.9], (0.9, 0.94)),
+            (vec![0.55, 0.62, 0.9], (0.5, 0.9)),
+            (vec![0.02, 0.05], (0.02, 0.06)),
+            (vec![0.0, 1.2], (0.0, 1.0)),
+            (vec![], (0.0, 1.0)),
+        ] {
+            let (bottom, top) = window(values.iter().copied());
+            assert!(
+                (bottom - expected.0).abs() < 1e-9 && (top - expected.1).abs() < 1e-9,
+                "{values:?}: {bottom} to {top}"
+            );
+        }
     }
 
     #[test]
