@@ -168,6 +168,23 @@ pub(super) fn plain(value: &Value) -> String {
     }
 }
 
+/// The first of `PATH.old`, `PATH.old2` and so on that is not there.
+fn free_beside(path: &Path) -> PathBuf {
+    let named = |number: usize| {
+        let mut name = OsString::from(path);
+        name.push(".old");
+        if number > 1 {
+            name.push(number.to_string());
+        }
+        PathBuf::from(name)
+    };
+    let mut number = 1;
+    while named(number).exists() {
+        number += 1;
+    }
+    named(number)
+}
+
 impl Record {
     /// A record without runs.
     pub fn new(header: Header) -> Self {
@@ -202,7 +219,7 @@ impl Record {
     }
 
     /// The record of this header at `path`, to go on with; an empty one if there is none, or one of another header. Such
-    /// a one is kept as `PATH.old` if it has runs, with a warning.
+    /// a one is kept as `PATH.old` (or `PATH.old2` and so on) if it has runs, with a warning.
     ///
     /// # Errors
     /// Those of [`Record::load`]; a file that cannot be renamed.
@@ -216,17 +233,10 @@ impl Record {
             return Ok(found);
         }
         if !found.runs.is_empty() {
-            let mut old = OsString::from(path);
-            old.push(".old");
-            let old = PathBuf::from(old);
-            let replaced = if old.exists() {
-                ", in place of an older one"
-            } else {
-                ""
-            };
+            let old = free_beside(path);
             std::fs::rename(path, &old).with_context(|| old.display().to_string())?;
             tracing::warn!(
-                "{}: another sweep of this name ({} differ); kept as {}{replaced}, and begun anew",
+                "{}: another sweep of this name ({} differ); kept as {}, and begun anew",
                 path.display(),
                 differences.join(", "),
                 old.display()
@@ -365,10 +375,14 @@ pub mod tests {
         assert!(opened.runs.is_empty() && opened.header == other);
         assert!(!path.exists());
         assert_eq!(Record::load(&old).unwrap().runs.len(), 1);
-        std::fs::remove_file(&old).unwrap();
         record(3, &[]).save(&path).unwrap();
+        assert!(Record::open(&path, other.clone()).unwrap().runs.is_empty());
+        let second = folder.path().join("sweep.json.old2");
+        assert!(!second.exists());
+        record(3, &[0, 1]).save(&path).unwrap();
         assert!(Record::open(&path, other).unwrap().runs.is_empty());
-        assert!(!old.exists());
+        assert_eq!(Record::load(&old).unwrap().runs.len(), 1);
+        assert_eq!(Record::load(&second).unwrap().runs.len(), 2);
     }
 
     #[test]
