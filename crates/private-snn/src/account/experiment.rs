@@ -86,6 +86,23 @@ impl Account {
         }
     }
 
+    /// What the record was made with: how many test images there were, and what is smaller than in the paper's profile.
+    pub fn conditions(&self) -> Option<Block> {
+        let run = &self.evidence["runs"][0];
+        let images = run["test_images"].as_u64()?;
+        let mut text = format!("Measured where {images} test images were at hand.");
+        let items: Vec<&str> = run["scaled_down"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
+        if !items.is_empty() {
+            text += &format!(" Against profile paper: {}", items.join(" "));
+        }
+        Some(Block::Text(text))
+    }
+
     /// Where the figures show that the encryption fails: a sentence per variant.
     pub fn verdicts(&self) -> Vec<Block> {
         let variants = self.evidence["variants"].as_object();
@@ -127,7 +144,7 @@ impl Account {
                 file: drawing,
                 description: format!("Real, synthetic and rebuilt images: {stem}"),
                 caption: format!(
-                    "Two images per source and class (of the first ten at most), variant {headline}, seed {first}, the \
+                    "Up to two images per source and class (of the first ten at most), variant {headline}, seed {first}, the \
                      first of each: real test images; of {} synthetic ones; of those rebuilt: {}.",
                     count.map_or("?".into(), |count| count.to_string()),
                     rebuilt(run).join(", ")

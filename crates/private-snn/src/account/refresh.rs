@@ -168,6 +168,7 @@ fn everything(
         let title = format!("{}, profile {}", of("experiment"), of("profile"));
         blocks.push(Block::Heading(2, title));
         blocks.push(text(of("title")));
+        blocks.extend(account.conditions());
         blocks.push(account.table());
         blocks.extend(account.verdicts());
         blocks.extend(account.figures(figures));
@@ -242,7 +243,8 @@ mod tests {
                 "encrypted.drop_vs_ann": {"mean": 0.005, "deviation": 0.001},
                 "leakage.encrypted.relu_reading_accuracy": {"mean": 0.96, "deviation": 0.002},
             }},
-            "runs": [{"dataset": "cifar10", "synthetic": {"count": 500}, "attacks": [
+            "runs": [{"dataset": "cifar10", "test_images": 70, "scaled_down": ["Few epochs.", "A small judge."],
+                "synthetic": {"count": 500}, "attacks": [
                 {"attack": "back_conversion", "target": "ann", "samples": 100}]}],
         });
         std::fs::write(at("results/glyphs.json"), evidence.to_string()).unwrap();
@@ -302,6 +304,7 @@ mod tests {
             "cifar10, paper: no record",
             "before it had all of them: glyphs, cpu.",
             "Drawn",
+            "70 test images were at hand. Against profile paper: Few epochs. A small judge.",
             "below about 2 points",
             "0.5 ± 0.1 points",
             "the encryption hides nothing",
