@@ -120,7 +120,7 @@ impl Task for Moments<'_> {
 }
 
 /// Numbers of a plane that are worked on at a time.
-const BLOCK: usize = 256;
+const BLOCK: usize = 128;
 
 /// `(x - mean) * inverse * gamma + beta`, and what follows it number by number.
 pub(super) struct Normalise {
