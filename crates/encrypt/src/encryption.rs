@@ -5,7 +5,6 @@ use std::path::Path;
 
 use ann::loss::one_hot;
 use ann::{Optimiser, SyntheticSet, state};
-use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use snn_core::network::{Batch, Mode};
@@ -330,9 +329,9 @@ impl Encryption {
         targets: &Tensor,
         rows: &[u32],
         seed: Seed,
-    ) -> Result<(GradStore, Sums)> {
+    ) -> Result<(BTreeMap<String, Tensor>, Sums)> {
         let device = self.network.parameters().device();
-        let mut gradients = GradStore::default();
+        let mut gradients: BTreeMap<String, Tensor> = BTreeMap::new();
         let mut sums = Sums::default();
         for piece in rows.chunks(self.config.micro_batch.unwrap_or(rows.len())) {
             let index = Tensor::new(piece, set.images.device())?;
@@ -359,11 +358,13 @@ impl Encryption {
             let g_logits = weighted.backward()?.remove(&logits).ok_or_else(|| {
                 Error::argument("loss", "does not depend on the logits of the network")
             })?;
-            let mut of_piece = GradStore::default();
             for (name, gradient) in pass.backward(&g_logits)?.parameters {
-                of_piece.insert(&self.network.parameters().tensors()[&name], gradient);
+                let sum = match gradients.remove(&name) {
+                    Some(before) => (before + gradient)?,
+                    None => gradient,
+                };
+                gradients.insert(name, sum);
             }
-            gradients.extend(of_piece)?;
             let n = piece.len() as f64;
             let scalar = |t: &Tensor| -> Result<f64> { Ok(f64::from(t.to_scalar::<f32>()?) * n) };
             sums.add(&Sums {

@@ -41,7 +41,7 @@ pub struct Fused<'a> {
 
 /// What [`Fused::backward`] gives.
 #[derive(Debug, Clone)]
-pub struct Gradients {
+pub struct FusedGradients {
     /// Of the input, `[N, C, ...]`.
     pub x: Tensor,
     /// `[C]`
@@ -117,7 +117,7 @@ impl Fused<'_> {
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
-    ) -> Result<Gradients> {
+    ) -> Result<FusedGradients> {
         let Some(normalise) = self.kernel(x, statistics, gy)? else {
             return self.by_operations(x, statistics, gy);
         };
@@ -139,7 +139,7 @@ impl Fused<'_> {
             }
             _ => None,
         };
-        Ok(Gradients {
+        Ok(FusedGradients {
             x: Tensor::from_vec(gx, x.shape(), x.device())?,
             gamma: Tensor::from_vec(sums.gradient_times_x, self.gamma.shape(), x.device())?,
             beta: Tensor::from_vec(sums.gradient, self.beta.shape(), x.device())?,
@@ -264,7 +264,7 @@ impl Fused<'_> {
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
-    ) -> Result<Gradients> {
+    ) -> Result<FusedGradients> {
         let (normal, inverse, gz, threshold) = self.before(x, statistics, gy)?;
         let others: Vec<usize> = (0..x.rank()).filter(|&axis| axis != 1).collect();
         let beta = gz.sum(others.as_slice())?;
@@ -274,7 +274,7 @@ impl Fused<'_> {
             .broadcast_sub(&along(x, &(&beta * share)?)?)?
             .sub(&normal.broadcast_mul(&along(x, &(&gamma * share)?)?)?)?;
         let scale = (inverse * along(x, self.gamma)?)?;
-        Ok(Gradients {
+        Ok(FusedGradients {
             x: centred.broadcast_mul(&scale)?,
             gamma,
             beta,
