@@ -11,7 +11,7 @@ use snn_core::ops::batch_norm::fused::StatisticsGradients;
 use crate::{Error, Result, SynthConfig, statistics};
 
 /// What the network says of a batch of images `[N, C, H, W]`.
-pub(crate) struct Verdict {
+pub(crate) struct LossGradient {
     /// Loss of each image `[N]`: cross-entropy of `softmax(f(x) / temperature)` with its target, and the distance of the
     /// batch-norm statistics with its weight. Each image carries the whole distance: its weight against the cross-entropy
     /// is free of the batch size.
@@ -21,12 +21,12 @@ pub(crate) struct Verdict {
 }
 
 /// Asks the network, which no graph refers to.
-pub(crate) fn verdict(
+pub(crate) fn loss_gradient(
     ann: &Ann,
     images: &Tensor,
     targets: &Tensor,
     config: &SynthConfig,
-) -> Result<Verdict> {
+) -> Result<LossGradient> {
     let pass = Pass::forward(ann, &images.detach(), Mode::Inference)?;
     let logits = Var::from_tensor(pass.logits()?)?;
     let targets = targets.to_device(logits.device())?;
@@ -70,9 +70,9 @@ pub(crate) fn verdict(
             of_statistics.insert(layer, of);
         }
     }
-    Ok(Verdict {
+    Ok(LossGradient {
         losses: losses.detach(),
-        gradient: pass.images(of_logits, &of_statistics)?,
+        gradient: pass.image_gradient(of_logits, &of_statistics)?,
     })
 }
 

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use snn_core::progress::{Watch, report};
 use snn_core::rng::{Seed, unit};
 
-use crate::loss::verdict;
+use crate::loss::loss_gradient;
 use crate::pixels::{AdamStep, roll, total_variation};
 use crate::similarity::class_similarity;
 use crate::statistics;
@@ -256,7 +256,7 @@ impl Batch {
     /// Loss of each image, total variation aside, and the gradient of their sum with respect to what the network saw.
     fn network_loss(&self, ann: &Ann, config: &SynthConfig) -> Result<(Vec<f32>, Vec<f32>)> {
         let images = self.tensor(&self.shifted, ann)?;
-        let said = verdict(ann, &images, &self.targets, config)?;
+        let said = loss_gradient(ann, &images, &self.targets, config)?;
         Ok((
             said.losses.to_vec1()?,
             said.gradient.flatten_all()?.to_vec1()?,

@@ -89,7 +89,7 @@ impl Training {
                 let ann = ann.detached();
                 let pass = Pass::forward(&ann, &self.images, ann::Mode::Inference)?;
                 let (loss, g_logits) = loss(pass.logits()?)?;
-                Ok((loss, pass.trained(g_logits, &BTreeMap::new())?))
+                Ok((loss, pass.parameter_gradients(g_logits, &BTreeMap::new())?))
             }
             Network::Spiking(network, timesteps) => {
                 let options = bptt::Options {

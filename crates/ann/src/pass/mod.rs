@@ -1,19 +1,19 @@
 //! A pass through the network and back, layer by layer, without a graph, which would fill with zeros, add up and keep a
 //! gradient for every tensor.
 
+mod state;
 #[cfg(test)]
 mod tests;
-mod way;
 
 use std::collections::BTreeMap;
 
 use candle_core::{Tensor, Var};
-use snn_core::ops::batch_norm::fused::{After, Fused, StatisticsGradients};
+use snn_core::ops::batch_norm::fused::{After, NormActivation, StatisticsGradients};
 use snn_core::ops::batch_norm::{self, BatchStatistics};
 use snn_core::ops::{avg_pool, conv2d, linear, mask, qcfs, relu, shortcut};
 use snn_core::{ActivationFunction, Layer, Parameters, dropout};
 
-use self::way::{Sought, Way};
+use self::state::{BackwardState, Wanted};
 use crate::activity::Slope;
 use crate::{Ann, Error, Mode, Result};
 
@@ -65,13 +65,13 @@ impl<'a> Pass<'a> {
         };
         let fused = self.fused(index, epsilon)?;
         let (y, statistics) = match self.mode {
-            Mode::Training { .. } => fused.of_batch(&x)?,
+            Mode::Training { .. } => fused.forward_training(&x)?,
             Mode::Inference => {
                 let statistics = BatchStatistics {
                     mean: self.tensor(index, "running_mean")?.clone(),
                     variance: self.tensor(index, "running_var")?.clone(),
                 };
-                (fused.with(&x, &statistics)?, statistics)
+                (fused.forward_inference(&x, &statistics)?, statistics)
             }
         };
         self.statistics.insert(index, statistics);
@@ -83,7 +83,7 @@ impl<'a> Pass<'a> {
     }
 
     /// A normalisation and the activation that follows it, if one does that can be made with it.
-    fn fused(&self, index: usize, epsilon: f64) -> Result<Fused<'a>> {
+    fn fused(&self, index: usize, epsilon: f64) -> Result<NormActivation<'a>> {
         let after = match self.ann.topology().layers().get(index + 1) {
             Some(Layer::Activation {
                 function: ActivationFunction::Relu,
@@ -96,7 +96,7 @@ impl<'a> Pass<'a> {
             },
             _ => After::Nothing,
         };
-        Ok(Fused {
+        Ok(NormActivation {
             gamma: self.tensor(index, "gamma")?,
             beta: self.tensor(index, "beta")?,
             epsilon,
@@ -162,7 +162,7 @@ impl<'a> Pass<'a> {
     ///
     /// # Errors
     /// A gradient of another shape; a pass in inference through a normalisation, which learns from the batch alone.
-    pub fn trained(
+    pub fn parameter_gradients(
         self,
         of_logits: Tensor,
         slopes: &BTreeMap<usize, Slope>,
@@ -174,7 +174,7 @@ impl<'a> Pass<'a> {
         let layers = self.ann.topology().layers();
         let first = layers.iter().position(Layer::is_trained).unwrap_or(0);
         Ok(self
-            .backward(of_logits, Sought::Trained { first, slopes })?
+            .backward(of_logits, Wanted::Trained { first, slopes })?
             .found)
     }
 
@@ -183,7 +183,7 @@ impl<'a> Pass<'a> {
     ///
     /// # Errors
     /// A gradient of another shape; a pass in training mode through a normalisation.
-    pub fn images(
+    pub fn image_gradient(
         self,
         of_logits: Tensor,
         statistics: &BTreeMap<usize, StatisticsGradients>,
@@ -193,79 +193,79 @@ impl<'a> Pass<'a> {
             return Err(Error::argument("mode", message));
         }
         Ok(self
-            .backward(of_logits, Sought::Images { statistics })?
+            .backward(of_logits, Wanted::Images { statistics })?
             .gradient)
     }
 
-    fn backward(mut self, of_logits: Tensor, sought: Sought) -> Result<Way> {
-        let first = match sought {
-            Sought::Trained { first, .. } => first,
-            Sought::Images { .. } => 0,
+    fn backward(mut self, of_logits: Tensor, wanted: Wanted) -> Result<BackwardState> {
+        let first = match wanted {
+            Wanted::Trained { first, .. } => first,
+            Wanted::Images { .. } => 0,
         };
-        let mut way = Way {
+        let mut state = BackwardState {
             gradient: of_logits,
             of_earlier: BTreeMap::new(),
             found: BTreeMap::new(),
         };
         for index in (first..self.ann.topology().layers().len()).rev() {
-            way.arrive(index, sought)?;
-            self.back(index, sought, &mut way)?;
+            state.arrive(index, wanted)?;
+            self.back(index, wanted, &mut state)?;
             // no layer further back looks at it
             self.inputs.truncate(index + 1);
         }
-        Ok(way)
+        Ok(state)
     }
 
     /// From the gradient of a layer's output to that of its input.
-    fn back(&self, index: usize, sought: Sought, way: &mut Way) -> Result<()> {
-        let gy = way.gradient.clone();
-        way.gradient = match self.ann.topology().layers()[index] {
+    fn back(&self, index: usize, wanted: Wanted, state: &mut BackwardState) -> Result<()> {
+        let gy = state.gradient.clone();
+        state.gradient = match self.ann.topology().layers()[index] {
             Layer::Conv2d {
                 stride, padding, ..
             } => {
                 let (x, weight) = (self.input(index)?, self.parameters().weight(index)?);
-                let Sought::Trained { first, .. } = sought else {
-                    way.gradient = conv2d::backward_data(x, weight, stride, padding, &gy)?;
+                let Wanted::Trained { first, .. } = wanted else {
+                    state.gradient = conv2d::backward_data(x, weight, stride, padding, &gy)?;
                     return Ok(());
                 };
                 if self.parameters().bias(index).is_some() {
-                    way.put(index, "bias", conv2d::backward_bias(&gy)?);
+                    state.put(index, "bias", conv2d::backward_bias(&gy)?);
                 }
                 if index == first {
                     let gw = conv2d::backward_weight(x, weight, stride, padding, &gy)?;
-                    way.put(index, "weight", gw);
+                    state.put(index, "weight", gw);
                     return Ok(());
                 }
                 let (gx, gw) = conv2d::backward(x, weight, stride, padding, &gy)?;
-                way.put(index, "weight", gw);
+                state.put(index, "weight", gw);
                 gx
             }
             Layer::Linear { .. } => {
                 let (x, weight) = (self.input(index)?, self.parameters().weight(index)?);
-                let Sought::Trained { .. } = sought else {
-                    way.gradient = linear::backward_data(x, weight, &gy)?;
+                let Wanted::Trained { .. } = wanted else {
+                    state.gradient = linear::backward_data(x, weight, &gy)?;
                     return Ok(());
                 };
                 if self.parameters().bias(index).is_some() {
-                    way.put(index, "bias", linear::backward_bias(&gy)?);
+                    state.put(index, "bias", linear::backward_bias(&gy)?);
                 }
                 let (gx, gw) = linear::backward(x, weight, &gy)?;
-                way.put(index, "weight", gw);
+                state.put(index, "weight", gw);
                 gx
             }
             Layer::BatchNorm { epsilon, .. } => {
                 let (fused, x) = (self.fused(index, epsilon)?, self.input(index)?);
                 let taken = &self.statistics[&index];
-                match sought {
-                    Sought::Images { statistics } => {
+                match wanted {
+                    Wanted::Images { statistics } => {
                         fused.backward_data(x, taken, &gy, statistics.get(&index))?
                     }
-                    Sought::Trained { .. } => {
+                    Wanted::Trained { .. } => {
                         let found = fused.backward(x, taken, &gy)?;
-                        way.put(index, "gamma", found.gamma);
-                        way.put(index, "beta", found.beta);
+                        state.put(index, "gamma", found.gamma);
+                        state.put(index, "beta", found.beta);
                         if let Some(threshold) = found.threshold {
-                            way.add(index + 1, "threshold", threshold)?;
+                            state.add(index + 1, "threshold", threshold)?;
                         }
                         found.x
                     }
@@ -279,14 +279,14 @@ impl<'a> Pass<'a> {
                     let (x, y) = (self.input(index)?, self.output(index)?);
                     let threshold = self.parameters().threshold(index)?;
                     let (gx, of_threshold) = qcfs::backward(x, threshold, y, &gy)?;
-                    way.add(index, "threshold", of_threshold)?;
+                    state.add(index, "threshold", of_threshold)?;
                     gx
                 }
                 _ => self.through_a_graph(index, &gy)?,
             },
             Layer::Shortcut { from, kernel, .. } => {
                 let of_earlier = shortcut::backward(&gy, self.parameters().scale(index)?, kernel)?;
-                way.leave(from, of_earlier)?;
+                state.leave(from, of_earlier)?;
                 gy
             }
             Layer::AvgPool2d { kernel } => avg_pool::backward(&gy, kernel)?,

@@ -103,7 +103,7 @@ fn gradients_are_those_of_the_graph() {
                 assert_close(&statistics.variance, &expected.variance, SUMS, &name);
             }
             let found = pass
-                .trained(of_logits, &BTreeMap::new())
+                .parameter_gradients(of_logits, &BTreeMap::new())
                 .expect("a way back");
             assert_eq!(found.len(), variables.len(), "{name}");
             for (variable, var) in &variables {
@@ -143,7 +143,7 @@ fn slopes_of_activations_are_added() {
     let detached = trained.detached();
     let pass = Pass::forward(&detached, &images, mode).expect("a pass");
     let ones = pass.logits().unwrap().ones_like().unwrap();
-    let found = pass.trained(ones, &slopes).expect("a way back");
+    let found = pass.parameter_gradients(ones, &slopes).expect("a way back");
     for (variable, var) in &variables {
         let expected = gradients.remove(var).expect("a gradient");
         assert_close(&found[variable], &expected, SUMS, variable);
@@ -182,7 +182,9 @@ fn gradients_of_images_are_those_of_the_graph() {
         }
         assert!(!statistics.is_empty());
         let expected = loss.backward().unwrap().remove(&input).unwrap();
-        let found = pass.images(of_logits, &statistics).expect("a gradient");
+        let found = pass
+            .image_gradient(of_logits, &statistics)
+            .expect("a gradient");
         let name = ann.topology().name();
         assert_close(&found, &expected, Tolerance::Rounding(1000.0), name);
     }
@@ -195,9 +197,9 @@ fn a_pass_of_the_other_mode_is_refused() {
     let ann = Ann::initialise(mixed(), seed, &Device::Cpu).expect("a network");
     let pass = |mode| Pass::forward(&ann, &images, mode).expect("a pass");
     let ones = pass(Mode::Inference).logits().unwrap().ones_like().unwrap();
-    let trained = pass(Mode::Inference).trained(ones.clone(), &BTreeMap::new());
+    let trained = pass(Mode::Inference).parameter_gradients(ones.clone(), &BTreeMap::new());
     assert!(trained.expect_err("fixed").to_string().contains("mode"));
     let training = Mode::Training { seed, ids: &[0, 1] };
-    let images = pass(training).images(ones, &BTreeMap::new());
+    let images = pass(training).image_gradient(ones, &BTreeMap::new());
     assert!(images.expect_err("in motion").to_string().contains("mode"));
 }

@@ -339,7 +339,7 @@ impl Trainer {
                 .remove(logits.as_tensor())
                 .ok_or_else(|| Error::argument("loss", "does not look at the class scores"))?;
             let statistics = pass.statistics().clone();
-            let gradients = pass.trained(of_logits, &slopes)?;
+            let gradients = pass.parameter_gradients(of_logits, &slopes)?;
             let steps = batches.len() as u64;
             let progress = (
                 place * steps + step as u64,

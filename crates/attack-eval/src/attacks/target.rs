@@ -71,7 +71,7 @@ impl Target for Ann {
         let pass = Pass::forward(&ann, &images.detach(), ann::Mode::Inference)?;
         let scores = Var::from_tensor(pass.logits()?)?;
         let of_scores = of(&objective(scores.as_tensor())?, &scores)?;
-        Ok(pass.images(of_scores, &BTreeMap::new())?)
+        Ok(pass.image_gradient(of_scores, &BTreeMap::new())?)
     }
 }
 

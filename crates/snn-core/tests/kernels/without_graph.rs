@@ -4,7 +4,7 @@
 use candle_core::{DType, Tensor, Var};
 use snn_core::Result;
 use snn_core::ops::batch_norm::BatchStatistics;
-use snn_core::ops::batch_norm::fused::{After, Fused, StatisticsGradients};
+use snn_core::ops::batch_norm::fused::{After, NormActivation, StatisticsGradients};
 use snn_core::ops::{avg_pool, batch_norm, conv2d, linear, mean, qcfs, relu, shortcut};
 use testkit::{Tolerance, assert_close, assert_thread_independent};
 
@@ -158,13 +158,13 @@ fn normalised(
     });
     for t in types(&[&x, &gamma, &beta, &threshold, &gy]) {
         let what = format!("{shape:?} {:?} {:?}", after(&threshold), t[0].dtype());
-        let fused = Fused {
+        let fused = NormActivation {
             gamma: &t[1],
             beta: &t[2],
             epsilon: EPSILON,
             after: after(&t[3]),
         };
-        let (y, statistics) = fused.of_batch(&t[0]).expect("a result");
+        let (y, statistics) = fused.forward_training(&t[0]).expect("a result");
         if t[0].dtype() == DType::F32 {
             assert_close(&y, &expected, Tolerance::Exact, &what);
         }
@@ -208,7 +208,7 @@ fn normalised(
     let more = [&own.mean, &own.variance, &of_mean, &of_variance];
     for t in types(&[tensors.as_slice(), &more].concat()) {
         let what = format!("fixed {shape:?} {:?} {:?}", after(&threshold), t[0].dtype());
-        let fused = Fused {
+        let fused = NormActivation {
             gamma: &t[1],
             beta: &t[2],
             epsilon: EPSILON,
@@ -218,7 +218,9 @@ fn normalised(
             mean: t[mean].clone(),
             variance: t[mean + 1].clone(),
         };
-        let y = fused.with(&t[0], &statistics(5)).expect("a result");
+        let y = fused
+            .forward_inference(&t[0], &statistics(5))
+            .expect("a result");
         if t[0].dtype() == DType::F32 {
             assert_close(&y, &expected, Tolerance::Exact, &what);
         }
@@ -261,7 +263,7 @@ fn threads_change_no_bit() {
     let (gamma, beta) = (normal(2, &[5]), normal(3, &[5]));
     let threshold = Tensor::new(&[0.8f32], x.device()).unwrap();
     assert_thread_independent("normalisation and staircase", || {
-        let fused = Fused {
+        let fused = NormActivation {
             gamma: &gamma,
             beta: &beta,
             epsilon: EPSILON,
@@ -270,7 +272,7 @@ fn threads_change_no_bit() {
                 levels: LEVELS,
             },
         };
-        let (y, statistics) = fused.of_batch(&x).unwrap();
+        let (y, statistics) = fused.forward_training(&x).unwrap();
         let found = fused.backward(&x, &statistics, &y).unwrap();
         let of = StatisticsGradients {
             statistics: statistics.clone(),
@@ -309,13 +311,13 @@ fn what_is_no_number_stays_none() {
 fn slopes_are_differences() {
     let (gamma, beta) = (normal(2, &[3]), normal(3, &[3]));
     let x = normal(1, &[4, 3, 2, 2]);
-    let fused = Fused {
+    let fused = NormActivation {
         gamma: &gamma,
         beta: &beta,
         epsilon: EPSILON,
         after: After::Nothing,
     };
-    let (y, statistics) = fused.of_batch(&x).unwrap();
+    let (y, statistics) = fused.forward_training(&x).unwrap();
     let gy = normal(99, y.dims());
     let found = fused.backward(&x, &statistics, &gy).unwrap().x;
     let found: Vec<f32> = found.flatten_all().unwrap().to_vec1().unwrap();
@@ -325,7 +327,7 @@ fn slopes_are_differences() {
             let mut values = values.clone();
             values[place] += change;
             let x = Tensor::from_vec(values, x.dims(), x.device()).unwrap();
-            let (y, _) = fused.of_batch(&x).unwrap();
+            let (y, _) = fused.forward_training(&x).unwrap();
             let sum = (y * &gy).unwrap().to_dtype(DType::F64).unwrap();
             sum.sum_all().unwrap().to_scalar().unwrap()
         };
@@ -363,13 +365,13 @@ fn shapes_that_do_not_fit_are_refused() {
     assert!(linear::backward(&channel.reshape((1, 3)).unwrap(), &weight, &x).is_err());
     assert!(conv2d::backward_weight(&x, &weight, 1, 1, &x).is_err());
     assert!(conv2d::backward_bias(&channel).is_err());
-    let fused = |after| Fused {
+    let fused = |after| NormActivation {
         gamma: &channel,
         beta: &channel,
         epsilon: EPSILON,
         after,
     };
-    let (_, statistics) = fused(After::Relu).of_batch(&x).unwrap();
+    let (_, statistics) = fused(After::Relu).forward_training(&x).unwrap();
     assert!(
         fused(After::Relu)
             .backward(&x, &statistics, &wrong)
@@ -384,10 +386,10 @@ fn shapes_that_do_not_fit_are_refused() {
         threshold: &one,
         levels: 0,
     };
-    assert!(fused(no_steps).of_batch(&x).is_err());
+    assert!(fused(no_steps).forward_training(&x).is_err());
     let others = BatchStatistics {
         mean: one.clone(),
         variance: one.clone(),
     };
-    assert!(fused(After::Relu).with(&x, &others).is_err());
+    assert!(fused(After::Relu).forward_inference(&x, &others).is_err());
 }

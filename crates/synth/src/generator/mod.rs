@@ -13,7 +13,7 @@ use snn_core::progress::{Watch, report};
 use snn_core::rng::Seed;
 
 use self::network::Network;
-use crate::loss::verdict;
+use crate::loss::loss_gradient;
 use crate::similarity::class_similarity;
 use crate::synthesise::constants;
 use crate::targets::{asked_for, targets};
@@ -107,7 +107,7 @@ impl Generator {
         let unit = format!("images {}..{}, iteration", range.start, range.end);
         for iteration in 0..iterations {
             let images = self.network.forward(&latent)?;
-            let said = verdict(&ann, &images, &targets, config)?;
+            let said = loss_gradient(&ann, &images, &targets, config)?;
             let value = said.losses.mean_all()?.to_scalar::<f32>()?;
             if !value.is_finite() {
                 return Err(Error::NotFinite {

@@ -43,7 +43,8 @@ pub fn avg_pool2d(x: &Tensor, kernel: usize) -> Result<Tensor> {
     }
 }
 
-/// Gradient of [`avg_pool2d`]'s `x`, from the gradient `gy` of its result, without a graph.
+/// Gradient `[N, C, k H, k W]` of [`avg_pool2d`]'s `x`, from the gradient `gy` `[N, C, H, W]` (or `[T, N, C, H, W]`) of its
+/// result, without a graph.
 ///
 /// # Errors
 /// A `gy` that is no `[N, C, H, W]`, a kernel of 0.

@@ -28,7 +28,7 @@ pub enum After<'a> {
 
 /// `y = after((x - mean) / sqrt(variance + epsilon) * gamma + beta)`, `x` `[N, C, ...]`.
 #[derive(Debug, Clone, Copy)]
-pub struct Fused<'a> {
+pub struct NormActivation<'a> {
     /// `[C]`
     pub gamma: &'a Tensor,
     /// `[C]`
@@ -39,9 +39,9 @@ pub struct Fused<'a> {
     pub after: After<'a>,
 }
 
-/// What [`Fused::backward`] gives.
+/// What [`NormActivation::backward`] gives.
 #[derive(Debug, Clone)]
-pub struct FusedGradients {
+pub struct NormActivationGradients {
     /// Of the input, `[N, C, ...]`.
     pub x: Tensor,
     /// `[C]`
@@ -63,23 +63,23 @@ pub struct StatisticsGradients {
     pub variance: Tensor,
 }
 
-impl Fused<'_> {
+impl NormActivation<'_> {
     /// With the batch's own statistics, which are given, too.
     ///
     /// # Errors
     /// Shapes that do not fit, an `x` without numbers, a threshold that is not positive.
-    pub fn of_batch(&self, x: &Tensor) -> Result<(Tensor, BatchStatistics)> {
+    pub fn forward_training(&self, x: &Tensor) -> Result<(Tensor, BatchStatistics)> {
         channels(x, &[self.gamma, self.beta])?;
         let x = x.detach().contiguous()?;
         let statistics = statistics(&x)?;
-        Ok((self.with(&x, &statistics)?, statistics))
+        Ok((self.forward_inference(&x, &statistics)?, statistics))
     }
 
     /// With given statistics.
     ///
     /// # Errors
-    /// Those of [`Fused::of_batch`].
-    pub fn with(&self, x: &Tensor, statistics: &BatchStatistics) -> Result<Tensor> {
+    /// Those of [`NormActivation::forward_training`].
+    pub fn forward_inference(&self, x: &Tensor, statistics: &BatchStatistics) -> Result<Tensor> {
         let given = [
             self.gamma,
             self.beta,
@@ -108,7 +108,7 @@ impl Fused<'_> {
     }
 
     /// The gradients of x, gamma, beta and the threshold, from that of the result, `gy`, where the `statistics` were the
-    /// batch's ([`Fused::of_batch`]): the gradient of x goes through them, too.
+    /// batch's ([`NormActivation::forward_training`]): the gradient of x goes through them, too.
     ///
     /// # Errors
     /// Shapes that do not fit, with the shapes.
@@ -117,7 +117,7 @@ impl Fused<'_> {
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
-    ) -> Result<FusedGradients> {
+    ) -> Result<NormActivationGradients> {
         let Some(normalise) = self.kernel(x, statistics, gy)? else {
             return self.by_operations(x, statistics, gy);
         };
@@ -139,7 +139,7 @@ impl Fused<'_> {
             }
             _ => None,
         };
-        Ok(FusedGradients {
+        Ok(NormActivationGradients {
             x: Tensor::from_vec(gx, x.shape(), x.device())?,
             gamma: Tensor::from_vec(sums.gradient_times_x, self.gamma.shape(), x.device())?,
             beta: Tensor::from_vec(sums.gradient, self.beta.shape(), x.device())?,
@@ -147,7 +147,7 @@ impl Fused<'_> {
         })
     }
 
-    /// The gradient of x alone, from that of the result, `gy`, where the `statistics` were given ([`Fused::with`]); and, if a
+    /// The gradient of x alone, from that of the result, `gy`, where the `statistics` were given ([`NormActivation::forward_inference`]); and, if a
     /// part of the loss looks at the batch's own, from theirs.
     ///
     /// # Errors
@@ -258,13 +258,13 @@ impl Fused<'_> {
         Ok((normal, inverse, gz, of_threshold))
     }
 
-    /// [`Fused::backward`] by operations of the tensor library.
+    /// [`NormActivation::backward`] by operations of the tensor library.
     fn by_operations(
         &self,
         x: &Tensor,
         statistics: &BatchStatistics,
         gy: &Tensor,
-    ) -> Result<FusedGradients> {
+    ) -> Result<NormActivationGradients> {
         let (normal, inverse, gz, threshold) = self.before(x, statistics, gy)?;
         let others: Vec<usize> = (0..x.rank()).filter(|&axis| axis != 1).collect();
         let beta = gz.sum(others.as_slice())?;
@@ -274,7 +274,7 @@ impl Fused<'_> {
             .broadcast_sub(&along(x, &(&beta * share)?)?)?
             .sub(&normal.broadcast_mul(&along(x, &(&gamma * share)?)?)?)?;
         let scale = (inverse * along(x, self.gamma)?)?;
-        Ok(FusedGradients {
+        Ok(NormActivationGradients {
             x: centred.broadcast_mul(&scale)?,
             gamma,
             beta,
@@ -282,7 +282,7 @@ impl Fused<'_> {
         })
     }
 
-    /// [`Fused::backward_data`] by operations of the tensor library.
+    /// [`NormActivation::backward_data`] by operations of the tensor library.
     fn data_by_operations(
         &self,
         x: &Tensor,

@@ -53,7 +53,8 @@ pub(super) fn check(threshold: &Tensor, levels: usize) -> Result<()> {
     Ok(())
 }
 
-/// Gradients of [`qcfs`]'s `x` and `threshold`, from its result `y` and the gradient `gy` of that, without a graph.
+/// Gradients of [`qcfs`]'s `x` and `threshold` `[1]`, from its result `y` and the gradient `gy` of that, `x`, `y` and `gy` of one
+/// shape, without a graph.
 ///
 /// # Errors
 /// Unequal shapes, a threshold of another shape.

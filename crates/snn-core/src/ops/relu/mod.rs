@@ -16,7 +16,7 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     }
 }
 
-/// Gradient of [`relu`]'s `x`, from its result `y` and the gradient `gy` of that, without a graph.
+/// Gradient of [`relu`]'s `x`, from its result `y` and the gradient `gy` of that, all of one shape, without a graph.
 ///
 /// # Errors
 /// Unequal shapes.

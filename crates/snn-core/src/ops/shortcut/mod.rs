@@ -63,8 +63,8 @@ pub fn shortcut(x: &Tensor, earlier: &Tensor, scale: &Tensor, kernel: usize) -> 
     Ok(x.contiguous()?.apply_op2(&earlier.contiguous()?, maps)?)
 }
 
-/// Gradient of [`shortcut`]'s `earlier`, of channels as many as the scale has, from the gradient `gy` of its result, without a
-/// graph. That of `x` is `gy`.
+/// Gradient `[N, C', k H, k W]` of [`shortcut`]'s `earlier`, from `scale` `[C']` and the gradient `gy` `[N, C, H, W]` (or
+/// `[T, N, C, H, W]`) of its result, without a graph. That of `x` is `gy`.
 ///
 /// # Errors
 /// A scale that does not fit.

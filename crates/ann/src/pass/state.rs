@@ -1,4 +1,4 @@
-//! What is known, and what is sought, on the way back.
+//! What is known, and what is wanted, on the way back.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use crate::activity::Slope;
 
 /// What the way back is for, and what other parts of the loss bring to it.
 #[derive(Clone, Copy)]
-pub(super) enum Sought<'a> {
+pub(super) enum Wanted<'a> {
     /// The trained tensors, `first` being the first layer that has any.
     Trained {
         first: usize,
@@ -23,7 +23,7 @@ pub(super) enum Sought<'a> {
 }
 
 /// What is known on the way back.
-pub(super) struct Way {
+pub(super) struct BackwardState {
     /// Of the output of the layer that comes next.
     pub(super) gradient: Tensor,
     /// Of outputs that shortcuts further on took, by layer.
@@ -32,13 +32,13 @@ pub(super) struct Way {
     pub(super) found: BTreeMap<String, Tensor>,
 }
 
-impl Way {
+impl BackwardState {
     /// Adds to the gradient what comes to the output of layer `index` from elsewhere.
-    pub(super) fn arrive(&mut self, index: usize, sought: Sought) -> Result<()> {
+    pub(super) fn arrive(&mut self, index: usize, wanted: Wanted) -> Result<()> {
         if let Some(more) = self.of_earlier.remove(&index) {
             self.gradient = (&self.gradient + more)?;
         }
-        if let Sought::Trained { slopes, .. } = sought
+        if let Wanted::Trained { slopes, .. } = wanted
             && let Some(slope) = slopes.get(&index)
         {
             self.gradient = (&self.gradient + slope.of_activation)?;
