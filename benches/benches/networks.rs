@@ -4,6 +4,7 @@ use ann::{Depth, Mode};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use private_snn_benches::{images, spiking, vgg};
 use snn_core::encode::Encoder;
+use snn_core::event::EventNetwork;
 use snn_core::network::Batch;
 use snn_core::rng::Seed;
 
@@ -27,6 +28,10 @@ fn forward(c: &mut Criterion) {
         };
         group.bench_function(format!("snn-{name}/T16"), |b| {
             b.iter(|| network.run(batch, 16, 16).expect("run"))
+        });
+        let events = EventNetwork::new(&network).expect("a network on the CPU");
+        group.bench_function(format!("snn-{name}-events/T16"), |b| {
+            b.iter(|| events.run(batch, 16).expect("run"))
         });
     }
     group.finish();

@@ -1,4 +1,5 @@
-//! How the time of the event-driven engine grows with the firing rate and with the number of steps.
+//! How the time of the event-driven engine grows with the firing rate and with the number of steps, beside the dense
+//! engine's, which is the same at every rate.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -31,14 +32,20 @@ struct Point {
     name: String,
     rate: f32,
     timesteps: usize,
+    /// Whether the dense engine is timed.
+    dense: bool,
 }
 
 /// The prepared network and an input for each point.
 pub struct Scaling {
+    dense: &'static SpikingNetwork,
     network: EventNetwork<'static>,
     points: Vec<(Point, Tensor)>,
     ids: Vec<u64>,
 }
+
+/// Steps that the dense engine takes together.
+const CHUNK: usize = 16;
 
 /// Above every current, so that events of the first population are the only ones.
 const NEVER: f32 = 1e9;
@@ -50,12 +57,17 @@ impl Scaling {
         let seed = Seed::new(6);
         let input = |(i, point): (usize, &Point)| -> Result<(Point, Tensor)> {
             // a current of x thresholds per step makes a neuron fire in a share x of the steps
+            let (least, most) = (
+                (2.0 * point.rate - 1.0).max(0.0),
+                (2.0 * point.rate).min(1.0),
+            );
             let seed = seed.index(i as u64);
-            let currents = seed.uniform(&shape, 0.0, 2.0 * point.rate, &Device::Cpu)?;
+            let currents = seed.uniform(&shape, least, most, &Device::Cpu)?;
             Ok((point.clone(), currents))
         };
         let points = sizes.points.iter().enumerate().map(input);
         Ok(Self {
+            dense: network,
             network: EventNetwork::new(network)?,
             points: points.collect::<Result<_>>()?,
             ids: (0..sizes.batch as u64).collect(),
@@ -63,12 +75,15 @@ impl Scaling {
     }
 
     fn infer(&self, point: &Point, currents: &Tensor) -> Result<EventRun> {
-        let batch = Batch {
+        Ok(self.network.run(self.batch(currents), point.timesteps)?)
+    }
+
+    fn batch<'a>(&'a self, currents: &'a Tensor) -> Batch<'a> {
+        Batch {
             images: currents,
             ids: &self.ids,
             seed: Seed::new(6),
-        };
-        Ok(self.network.run(batch, point.timesteps)?)
+        }
     }
 }
 
@@ -129,7 +144,12 @@ impl Work for Scaling {
         let mut parts = Parts::new();
         for (point, currents) in &self.points {
             let start = Instant::now();
-            self.infer(point, currents)?;
+            if point.dense {
+                self.dense
+                    .run(self.batch(currents), point.timesteps, CHUNK)?;
+            } else {
+                self.infer(point, currents)?;
+            }
             parts.push((point.name.clone(), start.elapsed().as_secs_f64()));
         }
         Ok(parts)

@@ -41,11 +41,8 @@ pub(super) unsafe fn forward(
             let count = some.len();
             let maps = some.iter().map(|number| &x[number * map..][..map]);
             let raster = Raster::of_dense(maps, 1, input);
-            let together = (SUMS / (count * layer.line)).clamp(1, positions);
-            for first in (0..positions).step_by(together) {
-                let here = first..(first + together).min(positions);
-                layer.currents(&raster, here.clone(), work);
-                for (columns, sums) in work.sums() {
+            layer.currents(&raster, SUMS / layer.line, work, |work| {
+                for (columns, here, sums) in work.sums() {
                     let width = columns.len();
                     for (i, number) in some.iter().enumerate() {
                         for c in columns.start..columns.end.min(channels) {
@@ -59,7 +56,7 @@ pub(super) unsafe fn forward(
                         }
                     }
                 }
-            }
+            });
         });
     Ok(())
 }

@@ -51,6 +51,9 @@ struct Stage {
     taps: Range<usize>,
     /// Rows of the stages before it.
     start: usize,
+    /// Number of the family: its stages have the same taps of different rows of the kernel, so that what one of them adds
+    /// at a row of outputs another one adds at another row. Stages of whole kernels, which share nothing, have number 0.
+    family: usize,
 }
 
 impl Stage {
@@ -60,23 +63,36 @@ impl Stage {
     }
 
     /// All of a layer, in the order in which a dense convolution adds.
-    fn all(channels: usize, taps: usize) -> Vec<Self> {
+    fn all(channels: usize, kernel: usize) -> Vec<Self> {
         let width = Kernels::best().columns() * size_of::<f32>();
-        let (mut stages, mut start) = (Vec::new(), 0);
+        let (mut stages, mut start, mut families) = (Vec::new(), 0, 1);
         for (block, channels) in channel_blocks(channels).enumerate() {
             // a row's number fits in a byte
             let most = usize::from(u8::MAX).min(CACHED / width) / channels.len();
-            let parts = taps.div_ceil(most.max(1));
-            for part in 0..parts {
+            let most = most.max(1);
+            let mut push = |taps, family| {
                 let stage = Self {
                     block,
                     channels: channels.clone(),
-                    taps: part * taps / parts..(part + 1) * taps / parts,
+                    taps,
                     start,
+                    family,
                 };
                 start += stage.rows();
                 stages.push(stage);
+            };
+            if kernel * kernel <= most {
+                push(0..kernel * kernel, 0);
+                continue;
             }
+            let parts = kernel.div_ceil(most);
+            for first in (0..kernel).map(|row| row * kernel) {
+                for part in 0..parts {
+                    let taps = part * kernel / parts..(part + 1) * kernel / parts;
+                    push(first + taps.start..first + taps.end, families + part);
+                }
+            }
+            families += parts;
         }
         stages
     }
@@ -95,7 +111,7 @@ impl Weighted {
             ref dims => (dims[0], dims[1], 1),
         };
         let line = out_channels.next_multiple_of(Kernels::best().lanes);
-        let stages = Stage::all(channels, kernel * kernel);
+        let stages = Stage::all(channels, kernel);
         let rows = with_values(weight, |weight| {
             arranged(weight, out_channels, channels, kernel * kernel, &stages)
         })?;
@@ -143,39 +159,100 @@ impl Weighted {
         .sum()
     }
 
-    /// Adds the currents of some output positions, those of one image after those of another, at all steps up in `work`.
-    pub(crate) fn currents(&self, raster: &Raster, positions: Range<usize>, work: &mut Work) {
+    /// Adds up the currents of all output positions at all steps, of about `together` cells at a time; `each` finds them in
+    /// `work`. A cell is a position at a step.
+    pub(crate) fn currents(
+        &self,
+        raster: &Raster,
+        together: usize,
+        work: &mut Work,
+        mut each: impl FnMut(&mut Work),
+    ) {
         assert!(raster.channels == self.channels);
-        let (cells, kernels) = (positions.len() * raster.steps, Kernels::best());
-        work.hold(self.line, cells);
-        self.under(raster, positions, &mut work.taps);
-        for (i, stage) in self.stages.iter().enumerate() {
-            let spikes = Spikes {
-                words: &raster.words,
-                blocks: raster.blocks,
-                counts: raster.counts(stage.block),
-                values: raster.values.of_events(),
-                line: raster.line,
-                taps: &work.taps,
-                per_position: self.kernel * self.kernel,
-                some: stage.taps.clone(),
-                block: stage.block,
-                steps: raster.steps,
-                channels: stage.channels.len(),
-            };
-            // the first stage begins every sum
-            // SAFETY: a raster's counts are those of its words, which have no bits beyond their channels.
-            unsafe { work.lists.fill(&spikes, i == 0) };
-            for columns in columns(self.line) {
-                let width = columns.len();
-                let rows = self.rows(stage, &columns);
-                let (weight, after) = self.weight[rows.start..].split_at(rows.len());
-                let next = &after[..after.len().min(weight.len())];
-                let sums = &mut work.sums[columns.start * (cells + 1)..][..width * (cells + 1)];
-                let start = (i == 0).then_some(&self.bias[columns]);
-                kernels.add(&work.lists, weight, start, sums, next);
+        let (all, steps) = (raster.images, raster.steps);
+        let Window {
+            out_height: height,
+            out_width: width,
+            ..
+        } = self.window;
+        let images = (together / (width * steps)).clamp(1, all);
+        let columns = (together / (images * steps)).clamp(1, width);
+        let rows = (together / (images * columns * steps)).clamp(1, height);
+        for image in (0..all).step_by(images) {
+            for column in (0..width).step_by(columns) {
+                work.forget();
+                for row in (0..height).step_by(rows) {
+                    let patch = Patch {
+                        images: image..all.min(image + images),
+                        rows: row..height.min(row + rows),
+                        columns: column..width.min(column + columns),
+                    };
+                    self.add_up(raster, &patch, work);
+                    each(work);
+                }
             }
         }
+    }
+
+    /// Adds up the currents of a patch.
+    fn add_up(&self, raster: &Raster, patch: &Patch, work: &mut Work) {
+        let kernels = Kernels::best();
+        let steps = raster.steps;
+        let cells = patch.images.len() * patch.columns.len() * steps;
+        work.hold(self, patch, steps);
+        for (i, stage) in self.stages.iter().enumerate() {
+            for row in patch.rows.clone() {
+                self.list(raster, stage, patch, row, work);
+            }
+            for columns in columns(self.line) {
+                let rows = self.rows(stage, &columns);
+                let (weight, after) = self.weight[rows.start..].split_at(rows.len());
+                let mut next = &after[..after.len().min(weight.len())];
+                // the first stage begins every sum
+                let start = (i == 0).then_some(&self.bias[columns.clone()]);
+                let strips = work.sums[columns.start * work.cells..][..columns.len() * work.cells]
+                    .chunks_exact_mut(columns.len() * (cells + 1));
+                for (row, sums) in patch.rows.clone().zip(strips) {
+                    let lists = &work.lists[stage.family][self.slot(row, stage, work.slots)];
+                    kernels.add(&lists.1, weight, start, sums, std::mem::take(&mut next));
+                }
+            }
+        }
+    }
+
+    /// The first row of inputs under a stage at a row of outputs, from the first row of the padding on.
+    fn top(&self, row: usize, stage: &Stage) -> usize {
+        row * self.window.stride + stage.taps.start / self.kernel
+    }
+
+    /// The place of the lists that a stage adds at a row of outputs.
+    fn slot(&self, row: usize, stage: &Stage, slots: usize) -> usize {
+        self.top(row, stage) % slots
+    }
+
+    /// Lists what a stage adds at a row of outputs, unless an earlier stage of its family has added the same elsewhere.
+    fn list(&self, raster: &Raster, stage: &Stage, patch: &Patch, row: usize, work: &mut Work) {
+        let (top, slot) = (self.top(row, stage), self.slot(row, stage, work.slots));
+        let (listed, lists) = &mut work.lists[stage.family][slot];
+        let wanted = Some((stage.block, top));
+        if std::mem::replace(listed, wanted) == wanted {
+            return;
+        }
+        self.under(raster, stage, patch, top, &mut work.taps);
+        let spikes = Spikes {
+            words: &raster.words,
+            blocks: raster.blocks,
+            counts: raster.counts(stage.block),
+            values: raster.values.of_events(),
+            line: raster.line,
+            taps: &work.taps,
+            per_position: stage.taps.len(),
+            block: stage.block,
+            steps: raster.steps,
+            channels: stage.channels.len(),
+        };
+        // SAFETY: a raster's counts are those of its words, which have no bits beyond their channels.
+        unsafe { lists.fill(&spikes) };
     }
 
     /// Where the rows of a stage for some columns lie.
@@ -184,36 +261,40 @@ impl Weighted {
         first..first + stage.rows() * columns.len()
     }
 
-    /// The cell under each tap at some output positions and the first step, in the padding that at which nothing fires.
-    fn under(&self, raster: &Raster, positions: Range<usize>, taps: &mut Vec<usize>) {
-        let Window {
-            out_height,
-            out_width,
-            ..
-        } = self.window;
+    /// The cell under each tap of a stage, whose first is over row `top`, at each position of a row of outputs and the first
+    /// step; in the padding that at which nothing fires.
+    fn under(
+        &self,
+        raster: &Raster,
+        stage: &Stage,
+        patch: &Patch,
+        top: usize,
+        taps: &mut Vec<usize>,
+    ) {
+        let (height, width, kernel) = (raster.height, raster.width, self.kernel);
+        let row = stage.taps.start / kernel;
         let silent = raster.positions();
         taps.clear();
-        let mut position = positions.start;
-        while position < positions.end {
-            let (row, first) = (position / out_width, position % out_width);
-            let (image, i) = (row / out_height, row % out_height);
-            let count = (out_width - first).min(positions.end - position);
-            let down: Vec<Option<usize>> = (0..self.kernel)
-                .map(|a| self.window.under(i, a, raster.height))
-                .map(|y| y.map(|y| (image * raster.height + y) * raster.width))
-                .collect();
-            for j in first..first + count {
-                for row in &down {
-                    for b in 0..self.kernel {
-                        let x = self.window.under(j, b, raster.width);
-                        let input = row.zip(x).map_or(silent, |(row, x)| row + x);
-                        taps.push(input * raster.steps);
-                    }
+        for image in patch.images.clone() {
+            for column in patch.columns.clone() {
+                for tap in stage.taps.clone() {
+                    let y = (top + tap / kernel - row).checked_sub(self.window.padding);
+                    let y = y.filter(|&y| y < height);
+                    let x = self.window.under(column, tap % kernel, width);
+                    let place = |(y, x)| (image * height + y) * width + x;
+                    taps.push(y.zip(x).map_or(silent, place) * raster.steps);
                 }
             }
-            position += count;
         }
     }
+}
+
+/// Output positions whose currents are added up together.
+#[derive(Debug)]
+struct Patch {
+    images: Range<usize>,
+    rows: Range<usize>,
+    columns: Range<usize>,
 }
 
 impl Window {
@@ -268,59 +349,188 @@ fn arranged(
     rows
 }
 
-/// What a layer needs to add up currents, and the currents.
-#[derive(Debug)]
+/// What a layer needs to add up currents, and the currents of some positions.
+#[derive(Debug, Default)]
 pub(crate) struct Work {
-    lists: Lists,
+    /// Of each family, in each slot: of which block and from which row of inputs on the lists are, and the lists.
+    lists: Vec<Vec<(Option<(usize, usize)>, Lists)>>,
+    /// Slots of a family in use.
+    slots: usize,
     taps: Vec<usize>,
-    /// `[columns][cells and one to spare][width of the columns]`
+    /// `[columns][rows of outputs][cells of the row and one to spare][width of the columns]`
     sums: Aligned,
     line: usize,
+    /// Cells of all rows, with those to spare.
     cells: usize,
-}
-
-impl Default for Work {
-    fn default() -> Self {
-        Self {
-            lists: Kernels::best().lists(),
-            taps: Vec::new(),
-            sums: Aligned::default(),
-            line: 0,
-            cells: 0,
-        }
-    }
+    steps: usize,
+    /// Positions that follow one another, and their first cell among all.
+    runs: Vec<(Range<usize>, usize)>,
 }
 
 impl Work {
-    /// Makes room for the sums of some cells.
-    fn hold(&mut self, line: usize, cells: usize) {
-        (self.line, self.cells) = (line, cells);
-        self.sums.first((cells + 1) * line);
+    /// Forgets all lists.
+    fn forget(&mut self) {
+        for (listed, _) in self.lists.iter_mut().flatten() {
+            *listed = None;
+        }
     }
 
-    /// Adds `scale` times the events of some positions to the sums of their channels.
-    pub(super) fn add_events(&mut self, raster: &Raster, scale: &[f32], positions: Range<usize>) {
-        let together = Kernels::best().columns();
-        for (at, position) in positions.enumerate() {
-            for step in 0..raster.steps {
-                let cell = at * raster.steps + step;
-                raster.each(step, position, |channel, value| {
-                    let first = channel / together * together;
-                    let width = together.min(self.line - first);
-                    let place = first * (self.cells + 1) + cell * width + channel - first;
-                    self.sums[place] += scale[channel] * value;
-                });
+    /// Makes room for the lists and the sums of a patch.
+    fn hold(&mut self, layer: &Weighted, patch: &Patch, steps: usize) {
+        let Window {
+            stride,
+            out_height,
+            out_width,
+            ..
+        } = layer.window;
+        let slots = (patch.rows.len() - 1) * stride + layer.kernel;
+        if slots != self.slots {
+            self.forget();
+            self.slots = slots;
+        }
+        let families = 1 + layer
+            .stages
+            .iter()
+            .map(|stage| stage.family)
+            .max()
+            .unwrap_or(0);
+        self.lists
+            .resize_with(families.max(self.lists.len()), Vec::new);
+        for lists in &mut self.lists[..families] {
+            let empty = || (None, Kernels::best().lists());
+            lists.resize_with(slots.max(lists.len()), empty);
+        }
+        let (images, width) = (patch.images.len(), patch.columns.len());
+        let cells = images * width * steps + 1;
+        (self.line, self.cells, self.steps) = (layer.line, patch.rows.len() * cells, steps);
+        self.sums.first(self.cells * self.line);
+        self.runs.clear();
+        for (i, row) in patch.rows.clone().enumerate() {
+            for (j, image) in patch.images.clone().enumerate() {
+                let first = (image * out_height + row) * out_width + patch.columns.start;
+                let cell = i * cells + j * width * steps;
+                self.runs.push((first..first + width, cell));
             }
         }
     }
 
-    /// Groups of output channels, each with its currents `[cells, channels of the group]`; a cell is a position at a step,
-    /// `[positions, steps]`.
-    pub(crate) fn sums(&self) -> impl Iterator<Item = (Range<usize>, &[f32])> {
-        columns(self.line).map(|columns| {
-            let sums = &self.sums[columns.start * (self.cells + 1)..];
-            let count = columns.len() * self.cells;
-            (columns, &sums[..count])
+    /// Adds `scale` times the events at the same positions to the sums of their channels.
+    pub(super) fn add_events(&mut self, raster: &Raster, scale: &[f32]) {
+        let together = Kernels::best().columns();
+        for (positions, first) in &self.runs {
+            for (at, position) in positions.clone().enumerate() {
+                for step in 0..raster.steps {
+                    let cell = first + at * raster.steps + step;
+                    raster.each(step, position, |channel, value| {
+                        let first = channel / together * together;
+                        let width = together.min(self.line - first);
+                        let place = first * self.cells + cell * width + channel - first;
+                        self.sums[place] += scale[channel] * value;
+                    });
+                }
+            }
+        }
+    }
+
+    /// Groups of output channels and positions that follow one another, with their currents
+    /// `[positions, steps, channels of the group]`.
+    pub(crate) fn sums(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>, &[f32])> {
+        columns(self.line).flat_map(move |columns| {
+            let width = columns.len();
+            let sums = &self.sums[columns.start * self.cells..];
+            self.runs.iter().map(move |(positions, first)| {
+                let sums = &sums[first * width..][..positions.len() * self.steps * width];
+                (columns.clone(), positions.clone(), sums)
+            })
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::rng::Seed;
+
+    /// The currents `[images, O, H', W']` at each step, `together` cells at a time.
+    fn currents(layer: &Weighted, raster: &Raster, together: usize) -> Vec<Vec<f32>> {
+        let plane = layer.window.out_height * layer.window.out_width;
+        let size = raster.images * layer.out_channels * plane;
+        let mut all = vec![vec![f32::NAN; size]; raster.steps];
+        layer.currents(raster, together, &mut Work::default(), |work| {
+            for (columns, positions, sums) in work.sums() {
+                for (at, position) in positions.enumerate() {
+                    for (step, all) in all.iter_mut().enumerate() {
+                        let cell = at * raster.steps + step;
+                        for (c, sum) in columns.clone().zip(&sums[cell * columns.len()..]) {
+                            if c < layer.out_channels {
+                                let (image, place) = (position / plane, position % plane);
+                                all[(image * layer.out_channels + c) * plane + place] = *sum;
+                            }
+                        }
+                    }
+                }
+            }
+        });
+        all
+    }
+
+    /// However the map is cut, with whole kernels, rows of a kernel and parts of rows as stages, against the dense
+    /// convolution.
+    #[test]
+    fn currents_are_those_of_a_dense_convolution() {
+        for (channels, kernel, stride, padding, [height, width]) in [
+            (5, 3, 1, 1, [6, 7]),
+            (70, 3, 1, 1, [5, 4]),
+            (70, 3, 2, 1, [8, 8]),
+            (40, 3, 1, 0, [7, 5]),
+            (64, 5, 1, 2, [6, 6]),
+            (33, 5, 3, 4, [7, 9]),
+            (130, 1, 2, 0, [4, 6]),
+        ] {
+            let seed = Seed::new(8).index(channels as u64);
+            let (images, steps, out_channels) = (3, 2, 41);
+            let draw = |shape: &[usize], purpose: &str| {
+                seed.derive(purpose)
+                    .normal(shape, 0.0, 1.0, &Device::Cpu)
+                    .expect("numbers")
+            };
+            let weight = draw(&[out_channels, channels, kernel, kernel], "weight");
+            let bias = draw(&[out_channels], "bias");
+            let maps = draw(&[steps * images, channels, height, width], "maps");
+            let spikes = maps
+                .gt(1.0)
+                .and_then(|fired| fired.to_dtype(candle_core::DType::F32))
+                .expect("spikes");
+            let side = |side: usize| (side + 2 * padding - kernel) / stride + 1;
+            let window = Window {
+                stride,
+                padding,
+                out_height: side(height),
+                out_width: side(width),
+            };
+            let layer = Weighted::new(0, &weight, Some(&bias), window).expect("a layer");
+            let numbers: Vec<f32> = spikes
+                .flatten_all()
+                .and_then(|spikes| spikes.to_vec1())
+                .expect("numbers");
+            let shape = [channels, height, width];
+            let maps = numbers.chunks_exact(channels * height * width);
+            let raster = Raster::of_dense(maps, images, shape);
+            let dense = spikes
+                .conv2d(&weight, padding, stride, 1, 1)
+                .and_then(|y| y.broadcast_add(&bias.reshape((1, out_channels, 1, 1))?))
+                .and_then(|y| y.reshape((steps, ())))
+                .and_then(|y| y.to_vec2::<f32>())
+                .expect("a convolution");
+            let whole = currents(&layer, &raster, 1 << 20);
+            for (ours, dense) in whole.iter().flatten().zip(dense.iter().flatten()) {
+                assert!((ours - dense).abs() < 1e-3, "{ours} {dense}");
+            }
+            for together in [1, 7, 24, 60] {
+                assert_eq!(currents(&layer, &raster, together), whole, "{together}");
+            }
+        }
     }
 }

@@ -266,7 +266,7 @@ impl<'a> EventNetwork<'a> {
             .map(|population| self.at_rest(population, images))
             .collect();
         let mut outcome = Outcome {
-            readout: Vec::with_capacity(timesteps * images * self.readout.1.out_channels),
+            readout: vec![0.0; timesteps * images * self.readout.1.out_channels],
             spikes: Vec::new(),
             input: held.is_none().then(|| vec![0.0; pixels.elem_count()]),
             operations: Vec::new(),
@@ -314,18 +314,20 @@ impl<'a> EventNetwork<'a> {
             let (reshapes, weighted) = &self.readout;
             let raster = raster.expect("a population comes before the readout");
             let raster = reshaped(reshapes, raster);
-            weighted.currents(&raster, 0..images, &mut work);
+            let classes = weighted.out_channels;
             *operations.entry(weighted.layer).or_default() +=
-                weighted.met(&raster) * weighted.out_channels as u64;
-            for (step, image) in (0..steps).flat_map(|step| (0..images).map(move |i| (step, i))) {
-                for (columns, sums) in work.sums() {
-                    let kept = columns.end.min(weighted.out_channels) - columns.start;
-                    let cell = image * steps + step;
-                    outcome
-                        .readout
-                        .extend(&sums[cell * columns.len()..][..kept]);
+                weighted.met(&raster) * classes as u64;
+            let readout = &mut outcome.readout[first * images * classes..];
+            weighted.currents(&raster, together(weighted.line), &mut work, |work| {
+                for (columns, some, sums) in work.sums() {
+                    let kept = columns.start..columns.end.min(classes);
+                    for (cell, sums) in sums.chunks_exact(columns.len()).enumerate() {
+                        let (image, step) = (some.start + cell / steps, cell % steps);
+                        readout[(step * images + image) * classes..][kept.clone()]
+                            .copy_from_slice(&sums[..kept.len()]);
+                    }
                 }
-            }
+            });
         }
         outcome.spikes = self
             .populations
@@ -415,23 +417,19 @@ impl<'a> EventNetwork<'a> {
         let mut met = 0;
         match (&population.input, input) {
             (Some((_, weighted)), Some(input)) => {
-                let together = (SUMS / line).min(CELLS) / steps;
-                let together = together.clamp(1, positions);
-                for first in (0..positions).step_by(together) {
-                    let some = first..(first + together).min(positions);
-                    weighted.currents(input, some.clone(), work);
+                weighted.currents(input, together(line), work, |work| {
                     for (raster, scale) in beside {
-                        work.add_events(raster, scale, some.clone());
+                        work.add_events(raster, scale);
                     }
-                    for (columns, sums) in work.sums() {
+                    for (columns, some, sums) in work.sums() {
                         let currents = Currents {
                             values: sums,
                             step: columns.len(),
                             position: steps * columns.len(),
                         };
-                        fire(some.clone(), columns, currents);
+                        fire(some, columns, currents);
                     }
-                }
+                });
                 met = weighted.met(input);
             }
             _ => {
@@ -491,6 +489,11 @@ impl<'a> EventNetwork<'a> {
             synaptic_operations,
         })
     }
+}
+
+/// Cells of a layer with so many output channels that are added up together.
+fn together(line: usize) -> usize {
+    (SUMS / line).min(CELLS)
 }
 
 /// Matrices whose rows, filled up to so many numbers, become columns: as many matrices of `to` rows and numbers of a row.

@@ -99,13 +99,16 @@ pub fn stored(network: &Path, images: &Path) -> [Work; 2] {
     })
 }
 
-/// Our event-driven engine against itself: its time should grow with the events.
+/// Our event-driven engine against itself: its time should grow with the events; and beside the dense engine.
 fn scaling() -> Work {
-    let rates = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5].map(|rate| (rate, 32));
-    let windows = [8, 16, 64, 128].map(|timesteps| (0.1, timesteps));
-    let points = rates.iter().chain(&windows).map(|(rate, timesteps)| {
-        let name = format!("rate{:.0}%xT{timesteps}", rate * 100.0);
-        json!({ "name": name, "rate": rate, "timesteps": timesteps })
+    let rates = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 0.8, 1.0].map(|rate| (rate, 32, false));
+    let windows = [8, 16, 64, 128].map(|timesteps| (0.1, timesteps, false));
+    let dense = [0.1, 1.0].map(|rate| (rate, 32, true));
+    let points = rates.iter().chain(&windows).chain(&dense);
+    let points = points.map(|&(rate, timesteps, dense)| {
+        let kind = if dense { "dense-" } else { "" };
+        let name = format!("{kind}rate{:.0}%xT{timesteps}", rate * 100.0);
+        json!({ "name": name, "rate": rate, "timesteps": timesteps, "dense": dense })
     });
     Work {
         id: "scaling/events/C128x16x16-k3xN16".into(),

@@ -51,7 +51,7 @@ pub fn table(cases: &[Case]) -> String {
 pub fn curve(case: &Case) -> String {
     let line = |point: &Point| {
         format!(
-            "  {:<14} {:>10}  fires at {:>5.2} %  {:>6.2} G synaptic operations  {:>6.1} G/s\n",
+            "  {:<18} {:>10}  fires at {:>5.2} %  {:>6.2} G synaptic operations  {:>6.1} G/s\n",
             point.name,
             time(point.seconds),
             point.firing_rate * 100.0,

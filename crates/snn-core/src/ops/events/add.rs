@@ -28,6 +28,9 @@ pub(super) unsafe fn add<V: Vector, const G: usize, const B: usize>(
     for (len, cells, rows, values) in lists.each::<G>() {
         // rows are read in no order that the processor foresees
         prefetch(ahead.next().unwrap_or_default());
+        if len == 0 && start.is_null() {
+            continue;
+        }
         // loops, not closures: what is not inlined loses the instructions
         // SAFETY: the caller's promises; there are G lists of `len` rows one after another.
         unsafe {
@@ -106,7 +109,6 @@ mod tests {
                     values: values.map_or(Values::Ones, |values| Values::Numbers(values)),
                     taps: &taps,
                     per_position,
-                    some: 0..per_position,
                     block: 0,
                     blocks: 1,
                     counts: &counts,
@@ -115,7 +117,7 @@ mod tests {
                     channels,
                 };
                 // SAFETY: the counts are those of the words.
-                unsafe { lists.fill(&spikes, started) };
+                unsafe { lists.fill(&spikes) };
                 let (width, rows) = (vectors * kernels.lanes, per_position * channels);
                 let mut weight: Vec<f32> =
                     (0..rows * width).map(|_| stream.uniform() - 0.5).collect();

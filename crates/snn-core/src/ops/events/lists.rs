@@ -1,6 +1,5 @@
 //! Bits to lists: which rows of a weight each cell adds.
 
-use std::ops::Range;
 use std::sync::OnceLock;
 
 use crate::ops::widest::{self, Task};
@@ -42,8 +41,6 @@ pub(crate) struct Spikes<'a> {
     pub(crate) taps: &'a [usize],
     /// Taps of a position.
     pub(crate) per_position: usize,
-    /// Those that matter.
-    pub(crate) some: Range<usize>,
     /// The block that matters.
     pub(crate) block: usize,
     pub(crate) steps: usize,
@@ -53,7 +50,7 @@ pub(crate) struct Spikes<'a> {
 
 impl Spikes<'_> {
     fn rows(&self) -> usize {
-        self.some.len() * self.channels
+        self.per_position * self.channels
     }
 
     fn positions(&self) -> usize {
@@ -120,26 +117,26 @@ impl Lists {
         })
     }
 
-    /// Replaces the lists by those of some spikes, of `all` cells or without those that add nothing.
+    /// Replaces the lists by those of some spikes.
     ///
     /// # Safety
     /// The counts are those of the words, in which no bit beyond their block's channels is set.
-    pub(crate) unsafe fn fill(&mut self, spikes: &Spikes, all: bool) {
+    pub(crate) unsafe fn fill(&mut self, spikes: &Spikes) {
         static BEST: OnceLock<Write> = OnceLock::new();
         // SAFETY: the caller's promise.
-        unsafe { self.fill_by(spikes, all, *BEST.get_or_init(best)) }
+        unsafe { self.fill_by(spikes, *BEST.get_or_init(best)) }
     }
 
     /// # Safety
     /// As [`Lists::fill`].
-    unsafe fn fill_by(&mut self, spikes: &Spikes, all: bool, write: Write) {
+    unsafe fn fill_by(&mut self, spikes: &Spikes, write: Write) {
         let input = spikes
             .taps
             .iter()
             .max()
             .map_or(0, |last| last + spikes.steps);
         assert!(spikes.rows() <= usize::from(u8::MAX) && (1..=64).contains(&spikes.channels));
-        assert!(spikes.some.end <= spikes.per_position && spikes.block < spikes.blocks);
+        assert!(spikes.block < spikes.blocks);
         assert!(input * spikes.blocks <= spikes.words.len() && input <= spikes.counts.len());
         let values = match spikes.values {
             Values::Ones => None,
@@ -159,7 +156,7 @@ impl Lists {
             spikes,
             counts: &mut self.counts,
         });
-        let listed = self.sort(all);
+        let listed = self.sort();
         if self.rows.len() < listed + SLACK {
             self.rows.resize(listed + SLACK, 0);
         }
@@ -172,31 +169,34 @@ impl Lists {
     }
 
     /// Groups the cells by how many rows they add, ascending; the places in all lists.
-    fn sort(&mut self, all: bool) -> usize {
-        let mut starts = [0usize; 257];
-        for &count in &self.counts {
-            starts[usize::from(count) + 1] += 1;
+    fn sort(&mut self) -> usize {
+        // neighbours often add as many, and the processor waits for a number that it has just written
+        const APART: usize = 4;
+        let mut places = [[0u32; APART]; 256];
+        let most = self
+            .counts
+            .iter()
+            .max()
+            .map_or(0, |&most| usize::from(most));
+        for (cell, &count) in self.counts.iter().enumerate() {
+            places[usize::from(count)][cell % APART] += 1;
         }
-        if !all {
-            starts[1] = 0;
+        let mut next = 0;
+        for place in places[..=most].as_flattened_mut() {
+            next += std::mem::replace(place, next);
         }
-        for i in 1..starts.len() {
-            starts[i] += starts[i - 1];
-        }
-        let listed = starts[256];
         self.order.clear();
         let spare = self.cells as u32;
-        self.order.resize(listed.next_multiple_of(self.side), spare);
+        let filled = self.cells.next_multiple_of(self.side);
+        self.order.resize(filled, spare);
         for (cell, &count) in self.counts.iter().enumerate() {
-            if all || count > 0 {
-                let at = &mut starts[usize::from(count)];
-                self.order[*at] = cell as u32;
-                *at += 1;
-            }
+            let at = &mut places[usize::from(count)][cell % APART];
+            self.order[*at as usize] = cell as u32;
+            *at += 1;
         }
         self.lens.clear();
-        for first in (0..listed).step_by(self.side) {
-            let longest = self.order[listed.min(first + self.side) - 1];
+        for first in (0..self.cells).step_by(self.side) {
+            let longest = self.order[self.cells.min(first + self.side) - 1];
             self.lens.push(usize::from(self.counts[longest as usize]));
         }
         self.lens.iter().sum::<usize>() * self.side
@@ -217,7 +217,7 @@ impl Task for Count<'_> {
         let spikes = self.spikes;
         let positions = spikes.taps.chunks_exact(spikes.per_position);
         for (taps, counts) in positions.zip(self.counts.chunks_exact_mut(spikes.steps)) {
-            for tap in &taps[spikes.some.clone()] {
+            for tap in taps {
                 let under = &spikes.counts[*tap..][..spikes.steps];
                 for (count, under) in counts.iter_mut().zip(under) {
                     *count += under;
@@ -261,6 +261,9 @@ unsafe fn write<C: Compress>(spikes: &Spikes, lists: &mut Lists) {
     let all = lists.cells as u32;
     let mut start = 0;
     for (len, cells) in lists.lens.iter().zip(lists.order.chunks_exact(lists.side)) {
+        if *len == 0 {
+            continue;
+        }
         for &cell in cells {
             let mut at = start;
             // SAFETY: the caller's promises; the places of a cell are at most `len`, and what is written beyond them is
@@ -302,12 +305,11 @@ unsafe fn list<C: Compress>(
     rows: *mut u8,
     values: *mut f32,
 ) -> usize {
-    let (channels, taps) = (spikes.channels, spikes.some.len());
+    let (channels, taps) = (spikes.channels, spikes.per_position);
     let mut at = 0;
     // SAFETY: the caller's promises.
     unsafe {
-        let under = spikes.taps.as_ptr();
-        let under = under.add(position * spikes.per_position + spikes.some.start);
+        let under = spikes.taps.as_ptr().add(position * taps);
         let words = spikes.words.as_ptr().add(spikes.block);
         if !spikes.values.are_ones() {
             for i in 0..taps {
@@ -458,8 +460,6 @@ mod tests {
             (64, 3, 0.2),
         ] {
             let (positions, steps, blocks, inputs, block, line) = (5, 3, 2, 4, 1, 64 + 64);
-            // the taps before and after these belong to others
-            let all = per_position + 2;
             let mut words = vec![0u64; inputs * steps * blocks];
             for word in &mut words {
                 *word = (0..channels)
@@ -469,7 +469,7 @@ mod tests {
                 .map(|_| stream.uniform())
                 .collect();
             let counts_of_words: Vec<u8> = numbers.iter().map(|x| (x * 200.0) as u8).collect();
-            let taps: Vec<usize> = (0..positions * all)
+            let taps: Vec<usize> = (0..positions * per_position)
                 .map(|i| i * 7 % inputs * steps)
                 .collect();
             let of_block = words.iter().skip(block).step_by(blocks);
@@ -483,8 +483,7 @@ mod tests {
                     words: &words,
                     values,
                     taps: &taps,
-                    per_position: all,
-                    some: 1..1 + per_position,
+                    per_position,
                     block,
                     blocks,
                     counts: &counts,
@@ -494,9 +493,8 @@ mod tests {
                 };
                 for write in [write::<Portable>, best()] {
                     let mut lists = Lists::new(4);
-                    let every = values.are_ones();
                     // SAFETY: the counts are those of the words.
-                    unsafe { lists.fill_by(&spikes, every, write) };
+                    unsafe { lists.fill_by(&spikes, write) };
                     let mut seen = vec![0; positions * steps];
                     for (len, cells, rows, of_rows) in lists.each::<4>() {
                         for (g, &cell) in cells.iter().enumerate() {
@@ -514,7 +512,7 @@ mod tests {
                                 let (position, step) =
                                     (cell as usize / steps, cell as usize % steps);
                                 for tap in 0..per_position {
-                                    let input = taps[position * all + 1 + tap] + step;
+                                    let input = taps[position * per_position + tap] + step;
                                     let word = words[input * blocks + block];
                                     let set = (0..channels).filter(|c| word >> c & 1 == 1);
                                     for (rank, c) in set.enumerate() {
@@ -541,11 +539,7 @@ mod tests {
                             assert!(expected.len() <= len);
                         }
                     }
-                    let busy = lists
-                        .counts
-                        .iter()
-                        .map(|&count| i32::from(every || count > 0));
-                    assert!(busy.eq(seen), "every cell that is listed, once");
+                    assert!(seen.iter().all(|&seen| seen == 1), "every cell, once");
                 }
             }
         }
