@@ -5,8 +5,9 @@ use rayon::prelude::*;
 
 use super::convolution::Convolution;
 use crate::Result;
-use crate::event::layer::{Weighted, Window, Work};
+use crate::event::layer::{Weighted, Window};
 use crate::event::raster::Raster;
+use crate::event::work::Work;
 use crate::ops::cpu::Disjoint;
 
 /// Maps of a task.

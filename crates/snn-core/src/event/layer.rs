@@ -6,17 +6,15 @@ use candle_core::Tensor;
 use rayon::prelude::*;
 
 use super::raster::Raster;
+use super::stage::Stage;
+use super::work::{Patch, Work, groups};
 use crate::Result;
 use crate::ops::aligned::Aligned;
 use crate::ops::cpu::with_values;
-use crate::ops::events::{Kernels, Lists, Spikes};
-use crate::ops::packed::channel_blocks;
-
-/// Bytes of a weight's rows that stay in the first-level cache while they are added up.
-const CACHED: usize = 28 << 10;
+use crate::ops::events::{Kernels, Spikes};
 
 /// A convolution, or a linear layer as a convolution of one position, with its weight as rows of output channels,
-/// `[stage][columns][taps of the stage, channels of its block, and one of zeros][O of these columns, filled up to whole
+/// `[stage][group][taps of the stage, channels of its block, and one of zeros][O of this group, filled up to whole
 /// vectors]`.
 #[derive(Debug)]
 pub(crate) struct Weighted {
@@ -24,11 +22,13 @@ pub(crate) struct Weighted {
     pub(super) layer: usize,
     pub(super) out_channels: usize,
     channels: usize,
-    kernel: usize,
-    window: Window,
+    pub(super) kernel: usize,
+    pub(super) window: Window,
     /// Output channels, filled up to whole vectors.
     pub(crate) line: usize,
     stages: Vec<Stage>,
+    /// Families of stages.
+    pub(super) families: usize,
     weight: Aligned,
     /// A line.
     bias: Vec<f32>,
@@ -41,61 +41,6 @@ pub(crate) struct Window {
     pub(crate) padding: usize,
     pub(crate) out_height: usize,
     pub(crate) out_width: usize,
-}
-
-/// Some taps over a block of channels.
-#[derive(Debug, Clone)]
-struct Stage {
-    block: usize,
-    channels: Range<usize>,
-    taps: Range<usize>,
-    /// Rows of the stages before it.
-    start: usize,
-    /// Number of the family: its stages have the same taps of different rows of the kernel, so that what one of them adds
-    /// at a row of outputs another one adds at another row. Stages of whole kernels, which share nothing, have number 0.
-    family: usize,
-}
-
-impl Stage {
-    /// Rows, with the one of zeros.
-    fn rows(&self) -> usize {
-        self.taps.len() * self.channels.len() + 1
-    }
-
-    /// All of a layer, in the order in which a dense convolution adds.
-    fn all(channels: usize, kernel: usize) -> Vec<Self> {
-        let width = Kernels::best().columns() * size_of::<f32>();
-        let (mut stages, mut start, mut families) = (Vec::new(), 0, 1);
-        for (block, channels) in channel_blocks(channels).enumerate() {
-            // a row's number fits in a byte
-            let most = usize::from(u8::MAX).min(CACHED / width) / channels.len();
-            let most = most.max(1);
-            let mut push = |taps, family| {
-                let stage = Self {
-                    block,
-                    channels: channels.clone(),
-                    taps,
-                    start,
-                    family,
-                };
-                start += stage.rows();
-                stages.push(stage);
-            };
-            if kernel * kernel <= most {
-                push(0..kernel * kernel, 0);
-                continue;
-            }
-            let parts = kernel.div_ceil(most);
-            for first in (0..kernel).map(|row| row * kernel) {
-                for part in 0..parts {
-                    let taps = part * kernel / parts..(part + 1) * kernel / parts;
-                    push(first + taps.start..first + taps.end, families + part);
-                }
-            }
-            families += parts;
-        }
-        stages
-    }
 }
 
 impl Weighted {
@@ -126,6 +71,7 @@ impl Weighted {
             kernel,
             window,
             line,
+            families: 1 + stages.iter().map(|stage| stage.family).max().unwrap_or(0),
             stages,
             weight: rows,
             bias: start,
@@ -175,12 +121,12 @@ impl Weighted {
             out_width: width,
             ..
         } = self.window;
-        let images = (together / (width * steps)).clamp(1, all);
+        let images = (together / (width * steps)).min(all).max(1);
         let columns = (together / (images * steps)).clamp(1, width);
         let rows = (together / (images * columns * steps)).clamp(1, height);
         for image in (0..all).step_by(images) {
             for column in (0..width).step_by(columns) {
-                work.forget();
+                work.begin(self, rows);
                 for row in (0..height).step_by(rows) {
                     let patch = Patch {
                         images: image..all.min(image + images),
@@ -204,17 +150,19 @@ impl Weighted {
             for row in patch.rows.clone() {
                 self.list(raster, stage, patch, row, work);
             }
-            for columns in columns(self.line) {
-                let rows = self.rows(stage, &columns);
-                let (weight, after) = self.weight[rows.start..].split_at(rows.len());
+            for group in groups(self.line) {
+                let weights = self.weights(stage, &group);
+                let (weight, after) = self.weight[weights.start..].split_at(weights.len());
                 let mut next = &after[..after.len().min(weight.len())];
+                let width = group.len();
+                let sums = &mut work.sums[group.start * work.cells..][..width * work.cells];
+                let sums = sums.chunks_exact_mut(width * (cells + 1));
                 // the first stage begins every sum
-                let start = (i == 0).then_some(&self.bias[columns.clone()]);
-                let strips = work.sums[columns.start * work.cells..][..columns.len() * work.cells]
-                    .chunks_exact_mut(columns.len() * (cells + 1));
-                for (row, sums) in patch.rows.clone().zip(strips) {
-                    let lists = &work.lists[stage.family][self.slot(row, stage, work.slots)];
-                    kernels.add(&lists.1, weight, start, sums, std::mem::take(&mut next));
+                let start = (i == 0).then_some(&self.bias[group]);
+                for (row, sums) in patch.rows.clone().zip(sums) {
+                    let slot = self.slot(row, stage, work.slots);
+                    let lists = &work.lists[stage.family][slot].lists;
+                    kernels.add(lists, weight, start, sums, std::mem::take(&mut next));
                 }
             }
         }
@@ -230,12 +178,12 @@ impl Weighted {
         self.top(row, stage) % slots
     }
 
-    /// Lists what a stage adds at a row of outputs, unless an earlier stage of its family has added the same elsewhere.
+    /// Lists what a stage adds at a row of outputs, unless its slot still holds that.
     fn list(&self, raster: &Raster, stage: &Stage, patch: &Patch, row: usize, work: &mut Work) {
         let (top, slot) = (self.top(row, stage), self.slot(row, stage, work.slots));
-        let (listed, lists) = &mut work.lists[stage.family][slot];
+        let listed = &mut work.lists[stage.family][slot];
         let wanted = Some((stage.block, top));
-        if std::mem::replace(listed, wanted) == wanted {
+        if listed.of == wanted {
             return;
         }
         self.under(raster, stage, patch, top, &mut work.taps);
@@ -252,13 +200,14 @@ impl Weighted {
             channels: stage.channels.len(),
         };
         // SAFETY: a raster's counts are those of its words, which have no bits beyond their channels.
-        unsafe { lists.fill(&spikes) };
+        unsafe { listed.lists.fill(&spikes) };
+        listed.of = wanted;
     }
 
-    /// Where the rows of a stage for some columns lie.
-    fn rows(&self, stage: &Stage, columns: &Range<usize>) -> Range<usize> {
-        let first = stage.start * self.line + stage.rows() * columns.start;
-        first..first + stage.rows() * columns.len()
+    /// Where the weights of a stage for a group of output channels lie.
+    fn weights(&self, stage: &Stage, group: &Range<usize>) -> Range<usize> {
+        let first = stage.start * self.line + stage.rows() * group.start;
+        first..first + stage.rows() * group.len()
     }
 
     /// The cell under each tap of a stage, whose first is over row `top`, at each position of a row of outputs and the first
@@ -289,28 +238,12 @@ impl Weighted {
     }
 }
 
-/// Output positions whose currents are added up together.
-#[derive(Debug)]
-struct Patch {
-    images: Range<usize>,
-    rows: Range<usize>,
-    columns: Range<usize>,
-}
-
 impl Window {
     /// The place under a tap of an output along a side of the map; none in the padding.
     fn under(&self, at: usize, tap: usize, side: usize) -> Option<usize> {
         let place = (at * self.stride + tap).checked_sub(self.padding)?;
         (place < side).then_some(place)
     }
-}
-
-/// Groups of columns that are added up side by side.
-fn columns(line: usize) -> impl Iterator<Item = Range<usize>> {
-    let together = Kernels::best().columns();
-    (0..line)
-        .step_by(together)
-        .map(move |first| first..(first + together).min(line))
 }
 
 /// The weight `[O, C, taps]` as the rows of the stages.
@@ -327,17 +260,17 @@ fn arranged(
     let mut parts = Vec::new();
     let mut rest = &mut rows[..];
     for stage in stages {
-        for columns in columns(line) {
-            let (part, after) = rest.split_at_mut(stage.rows() * columns.len());
-            parts.push((stage, columns, part));
+        for group in groups(line) {
+            let (part, after) = rest.split_at_mut(stage.rows() * group.len());
+            parts.push((stage, group, part));
             rest = after;
         }
     }
-    parts.into_par_iter().for_each(|(stage, columns, part)| {
-        let (width, outputs) = (columns.len(), columns.end.min(out_channels) - columns.start);
+    parts.into_par_iter().for_each(|(stage, group, part)| {
+        let (width, outputs) = (group.len(), group.end.min(out_channels) - group.start);
         let depth = channels * taps;
         for (c, channel) in stage.channels.clone().enumerate() {
-            let from = &weight[columns.start * depth + channel * taps..];
+            let from = &weight[group.start * depth + channel * taps..];
             for (a, tap) in stage.taps.clone().enumerate() {
                 let to = &mut part[(a * stage.channels.len() + c) * width..][..outputs];
                 for (to, from) in to.iter_mut().zip(from[tap..].iter().step_by(depth)) {
@@ -349,121 +282,30 @@ fn arranged(
     rows
 }
 
-/// What a layer needs to add up currents, and the currents of some positions.
-#[derive(Debug, Default)]
-pub(crate) struct Work {
-    /// Of each family, in each slot: of which block and from which row of inputs on the lists are, and the lists.
-    lists: Vec<Vec<(Option<(usize, usize)>, Lists)>>,
-    /// Slots of a family in use.
-    slots: usize,
-    taps: Vec<usize>,
-    /// `[columns][rows of outputs][cells of the row and one to spare][width of the columns]`
-    sums: Aligned,
-    line: usize,
-    /// Cells of all rows, with those to spare.
-    cells: usize,
-    steps: usize,
-    /// Positions that follow one another, and their first cell among all.
-    runs: Vec<(Range<usize>, usize)>,
-}
-
-impl Work {
-    /// Forgets all lists.
-    fn forget(&mut self) {
-        for (listed, _) in self.lists.iter_mut().flatten() {
-            *listed = None;
-        }
-    }
-
-    /// Makes room for the lists and the sums of a patch.
-    fn hold(&mut self, layer: &Weighted, patch: &Patch, steps: usize) {
-        let Window {
-            stride,
-            out_height,
-            out_width,
-            ..
-        } = layer.window;
-        let slots = (patch.rows.len() - 1) * stride + layer.kernel;
-        if slots != self.slots {
-            self.forget();
-            self.slots = slots;
-        }
-        let families = 1 + layer
-            .stages
-            .iter()
-            .map(|stage| stage.family)
-            .max()
-            .unwrap_or(0);
-        self.lists
-            .resize_with(families.max(self.lists.len()), Vec::new);
-        for lists in &mut self.lists[..families] {
-            let empty = || (None, Kernels::best().lists());
-            lists.resize_with(slots.max(lists.len()), empty);
-        }
-        let (images, width) = (patch.images.len(), patch.columns.len());
-        let cells = images * width * steps + 1;
-        (self.line, self.cells, self.steps) = (layer.line, patch.rows.len() * cells, steps);
-        self.sums.first(self.cells * self.line);
-        self.runs.clear();
-        for (i, row) in patch.rows.clone().enumerate() {
-            for (j, image) in patch.images.clone().enumerate() {
-                let first = (image * out_height + row) * out_width + patch.columns.start;
-                let cell = i * cells + j * width * steps;
-                self.runs.push((first..first + width, cell));
-            }
-        }
-    }
-
-    /// Adds `scale` times the events at the same positions to the sums of their channels.
-    pub(super) fn add_events(&mut self, raster: &Raster, scale: &[f32]) {
-        let together = Kernels::best().columns();
-        for (positions, first) in &self.runs {
-            for (at, position) in positions.clone().enumerate() {
-                for step in 0..raster.steps {
-                    let cell = first + at * raster.steps + step;
-                    raster.each(step, position, |channel, value| {
-                        let first = channel / together * together;
-                        let width = together.min(self.line - first);
-                        let place = first * self.cells + cell * width + channel - first;
-                        self.sums[place] += scale[channel] * value;
-                    });
-                }
-            }
-        }
-    }
-
-    /// Groups of output channels and positions that follow one another, with their currents
-    /// `[positions, steps, channels of the group]`.
-    pub(crate) fn sums(&self) -> impl Iterator<Item = (Range<usize>, Range<usize>, &[f32])> {
-        columns(self.line).flat_map(move |columns| {
-            let width = columns.len();
-            let sums = &self.sums[columns.start * self.cells..];
-            self.runs.iter().map(move |(positions, first)| {
-                let sums = &sums[first * width..][..positions.len() * self.steps * width];
-                (columns.clone(), positions.clone(), sums)
-            })
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use candle_core::Device;
+    use candle_core::{DType, Device};
 
     use super::*;
+    use crate::ops::conv2d::{Sums, conv2d_with};
     use crate::rng::Seed;
 
     /// The currents `[images, O, H', W']` at each step, `together` cells at a time.
-    fn currents(layer: &Weighted, raster: &Raster, together: usize) -> Vec<Vec<f32>> {
+    fn currents(
+        layer: &Weighted,
+        raster: &Raster,
+        together: usize,
+        work: &mut Work,
+    ) -> Vec<Vec<f32>> {
         let plane = layer.window.out_height * layer.window.out_width;
         let size = raster.images * layer.out_channels * plane;
         let mut all = vec![vec![f32::NAN; size]; raster.steps];
-        layer.currents(raster, together, &mut Work::default(), |work| {
-            for (columns, positions, sums) in work.sums() {
+        layer.currents(raster, together, work, |work| {
+            for (group, positions, sums) in work.sums() {
                 for (at, position) in positions.enumerate() {
                     for (step, all) in all.iter_mut().enumerate() {
                         let cell = at * raster.steps + step;
-                        for (c, sum) in columns.clone().zip(&sums[cell * columns.len()..]) {
+                        for (c, sum) in group.clone().zip(&sums[cell * group.len()..]) {
                             if c < layer.out_channels {
                                 let (image, place) = (position / plane, position % plane);
                                 all[(image * layer.out_channels + c) * plane + place] = *sum;
@@ -476,10 +318,11 @@ mod tests {
         all
     }
 
-    /// However the map is cut, with whole kernels, rows of a kernel and parts of rows as stages, against the dense
-    /// convolution.
+    /// However the map is cut, with whole kernels, rows of a kernel and parts of rows as stages, and whatever was added up
+    /// before, bit for bit.
     #[test]
     fn currents_are_those_of_a_dense_convolution() {
+        let mut work = Work::default();
         for (channels, kernel, stride, padding, [height, width]) in [
             (5, 3, 1, 1, [6, 7]),
             (70, 3, 1, 1, [5, 4]),
@@ -487,9 +330,10 @@ mod tests {
             (40, 3, 1, 0, [7, 5]),
             (64, 5, 1, 2, [6, 6]),
             (33, 5, 3, 4, [7, 9]),
+            (33, 3, 2, 5, [4, 3]),
             (130, 1, 2, 0, [4, 6]),
         ] {
-            let seed = Seed::new(8).index(channels as u64);
+            let seed = Seed::new(8).index((channels * kernel + stride) as u64);
             let (images, steps, out_channels) = (3, 2, 41);
             let draw = |shape: &[usize], purpose: &str| {
                 seed.derive(purpose)
@@ -498,11 +342,6 @@ mod tests {
             };
             let weight = draw(&[out_channels, channels, kernel, kernel], "weight");
             let bias = draw(&[out_channels], "bias");
-            let maps = draw(&[steps * images, channels, height, width], "maps");
-            let spikes = maps
-                .gt(1.0)
-                .and_then(|fired| fired.to_dtype(candle_core::DType::F32))
-                .expect("spikes");
             let side = |side: usize| (side + 2 * padding - kernel) / stride + 1;
             let window = Window {
                 stride,
@@ -511,25 +350,28 @@ mod tests {
                 out_width: side(width),
             };
             let layer = Weighted::new(0, &weight, Some(&bias), window).expect("a layer");
-            let numbers: Vec<f32> = spikes
-                .flatten_all()
-                .and_then(|spikes| spikes.to_vec1())
-                .expect("numbers");
-            let shape = [channels, height, width];
-            let maps = numbers.chunks_exact(channels * height * width);
-            let raster = Raster::of_dense(maps, images, shape);
-            let dense = spikes
-                .conv2d(&weight, padding, stride, 1, 1)
-                .and_then(|y| y.broadcast_add(&bias.reshape((1, out_channels, 1, 1))?))
-                .and_then(|y| y.reshape((steps, ())))
-                .and_then(|y| y.to_vec2::<f32>())
+            for purpose in ["maps", "other maps"] {
+                let maps = draw(&[steps * images, channels, height, width], purpose);
+                let spikes = maps.gt(1.0).and_then(|fired| fired.to_dtype(DType::F32));
+                let spikes = spikes.expect("spikes");
+                let dense = conv2d_with(
+                    &spikes,
+                    &weight,
+                    Some(&bias),
+                    stride,
+                    padding,
+                    Sums::Ordered,
+                )
+                .and_then(|y| Ok(y.reshape((steps, ()))?.to_vec2::<f32>()?))
                 .expect("a convolution");
-            let whole = currents(&layer, &raster, 1 << 20);
-            for (ours, dense) in whole.iter().flatten().zip(dense.iter().flatten()) {
-                assert!((ours - dense).abs() < 1e-3, "{ours} {dense}");
-            }
-            for together in [1, 7, 24, 60] {
-                assert_eq!(currents(&layer, &raster, together), whole, "{together}");
+                let spikes = spikes.flatten_all().and_then(|spikes| spikes.to_vec1());
+                let spikes: Vec<f32> = spikes.expect("numbers");
+                let maps = spikes.chunks_exact(channels * height * width);
+                let raster = Raster::of_dense(maps, images, [channels, height, width]);
+                for together in [1 << 20, 1, 7, 24, 60] {
+                    let ours = currents(&layer, &raster, together, &mut work);
+                    assert_eq!(ours, dense, "{channels} {kernel} {together}");
+                }
             }
         }
     }

@@ -9,6 +9,8 @@
 
 pub(crate) mod layer;
 pub(crate) mod raster;
+mod stage;
+pub(crate) mod work;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,8 +19,9 @@ use std::rc::Rc;
 use candle_core::Tensor;
 use rayon::prelude::*;
 
-use self::layer::{Weighted, Window, Work};
+use self::layer::{Weighted, Window};
 use self::raster::Raster;
+use self::work::Work;
 use crate::encode::{self, Encoder};
 use crate::network::{Batch, Run, SpikingNetwork};
 use crate::ops::events::{Currents, Fired, Kernels, Neurons};

@@ -172,6 +172,7 @@ impl Lists {
     fn sort(&mut self) -> usize {
         // neighbours often add as many, and the processor waits for a number that it has just written
         const APART: usize = 4;
+        // how many cells add so many rows, then where the next of them goes
         let mut places = [[0u32; APART]; 256];
         let most = self
             .counts

@@ -58,7 +58,7 @@ impl Kernels {
 
     /// `sums[cell, j] += sum over the cell's list of value * weight[row, j]`, one chain of fused multiply-adds for each j in
     /// the order of the list: what a dense product computes whose chains have the same order, as those of zeros change
-    /// nothing. The sums of listed cells begin with `start` if there is one, else with what is there. `weight`
+    /// nothing. The sums begin with `start` if there is one, else with what is there. `weight`
     /// `[rows, width]`, its last row zero; `sums` `[cells + 1, width]`, the last line being spare. `next` is what will be
     /// read after this: it is brought to the second-level cache on the way.
     pub(crate) fn add(
