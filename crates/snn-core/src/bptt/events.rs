@@ -43,12 +43,12 @@ pub(super) unsafe fn forward(
             let maps = some.iter().map(|number| &x[number * map..][..map]);
             let raster = Raster::of_dense(maps, 1, input);
             layer.currents(&raster, SUMS / layer.line, work, |work| {
-                for (columns, here, sums) in work.sums() {
-                    let width = columns.len();
+                for (group, here, sums) in work.sums() {
+                    let width = group.len();
                     for (i, number) in some.iter().enumerate() {
-                        for c in columns.start..columns.end.min(channels) {
+                        for c in group.start..group.end.min(channels) {
                             let start = number * size + c * positions + here.start;
-                            let from = sums[i * width + c - columns.start..].iter();
+                            let from = sums[i * width + c - group.start..].iter();
                             let from = from.step_by(count * width).take(here.len());
                             for (place, from) in from.enumerate() {
                                 // SAFETY: the results of these maps are this task's alone.

@@ -318,6 +318,43 @@ mod tests {
         all
     }
 
+    /// What one row of the kernel selected is not listed again for another row, unless all lists are forgotten.
+    #[test]
+    fn rows_of_a_kernel_share_their_lists() {
+        let window = Window {
+            stride: 1,
+            padding: 1,
+            out_height: 4,
+            out_width: 5,
+        };
+        let weight = Seed::new(9).normal(&[16, 64, 3, 3], 0.0, 1.0, &Device::Cpu);
+        let weight = weight.expect("a weight");
+        let layer = Weighted::new(0, &weight, None, window).expect("a layer");
+        let map = vec![1.0; 64 * 4 * 5];
+        let raster = Raster::of_dense(std::iter::once(&map[..]), 1, [64, 4, 5]);
+        let [first, second, _] = &layer.stages[..] else {
+            panic!("a stage for each row of the kernel");
+        };
+        let patch = Patch {
+            images: 0..1,
+            rows: 0..1,
+            columns: 0..5,
+        };
+        let mut work = Work::default();
+        work.begin(&layer, 1);
+        layer.list(&raster, second, &patch, 0, &mut work);
+        let slot = layer.slot(0, second, work.slots);
+        let lists = &mut work.lists[second.family][slot].lists;
+        assert_eq!(lists.cells(), 5);
+        *lists = Kernels::best().lists();
+        let cells = |work: &Work| work.lists[first.family][slot].lists.cells();
+        layer.list(&raster, first, &patch, 1, &mut work);
+        assert_eq!(cells(&work), 0, "the same, and not listed again");
+        work.begin(&layer, 1);
+        layer.list(&raster, first, &patch, 1, &mut work);
+        assert_eq!(cells(&work), 5);
+    }
+
     /// However the map is cut, with whole kernels, rows of a kernel and parts of rows as stages, and whatever was added up
     /// before, bit for bit.
     #[test]

@@ -322,9 +322,9 @@ impl<'a> EventNetwork<'a> {
                 weighted.met(&raster) * classes as u64;
             let readout = &mut outcome.readout[first * images * classes..];
             weighted.currents(&raster, together(weighted.line), &mut work, |work| {
-                for (columns, some, sums) in work.sums() {
-                    let kept = columns.start..columns.end.min(classes);
-                    for (cell, sums) in sums.chunks_exact(columns.len()).enumerate() {
+                for (group, some, sums) in work.sums() {
+                    let kept = group.start..group.end.min(classes);
+                    for (cell, sums) in sums.chunks_exact(group.len()).enumerate() {
                         let (image, step) = (some.start + cell / steps, cell % steps);
                         readout[(step * images + image) * classes..][kept.clone()]
                             .copy_from_slice(&sums[..kept.len()]);
@@ -401,10 +401,10 @@ impl<'a> EventNetwork<'a> {
         let (positions, line) = (images * population.positions(), population.thresholds.len());
         let mut out = Raster::silent((images, steps), population.shape);
         let width = out.blocks;
-        let mut fire = |some: Range<usize>, columns: Range<usize>, currents: Currents| {
-            let first = some.start * line + columns.start;
+        let mut fire = |some: Range<usize>, group: Range<usize>, currents: Currents| {
+            let first = some.start * line + group.start;
             let neurons = Neurons {
-                thresholds: &population.thresholds[columns.clone()],
+                thresholds: &population.thresholds[group.clone()],
                 membranes: &mut membranes[first..],
                 counts: &mut counts[first..],
                 line,
@@ -413,7 +413,7 @@ impl<'a> EventNetwork<'a> {
                 words: &mut out.words[some.start * steps * width..some.end * steps * width],
                 steps,
                 width,
-                first: columns.start,
+                first: group.start,
             };
             kernels.fire(settings, currents, neurons, fired);
         };
@@ -424,13 +424,13 @@ impl<'a> EventNetwork<'a> {
                     for (raster, scale) in beside {
                         work.add_events(raster, scale);
                     }
-                    for (columns, some, sums) in work.sums() {
+                    for (group, some, sums) in work.sums() {
                         let currents = Currents {
                             values: sums,
-                            step: columns.len(),
-                            position: steps * columns.len(),
+                            step: group.len(),
+                            position: steps * group.len(),
                         };
-                        fire(some, columns, currents);
+                        fire(some, group, currents);
                     }
                 });
                 met = weighted.met(input);

@@ -93,7 +93,7 @@ impl Lists {
         self.lens.len()
     }
 
-    pub(super) fn cells(&self) -> usize {
+    pub(crate) fn cells(&self) -> usize {
         self.cells
     }
 
