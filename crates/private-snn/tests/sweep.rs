@@ -235,7 +235,8 @@ fn ctrl_c_ends_with_130() {
 #[test]
 fn a_run_is_the_experiment_with_its_settings() {
     let out = folder();
-    let file = sweep_file(out.path());
+    let text = fs::read_to_string(sweep_file(out.path())).expect("read");
+    let file = write(out.path(), &text.replace("\"attack\"", "\"spike_attack\""));
     let words = ["attack", "smoke", "--set", "encrypt.learning_rate=1e-4"];
     run_well(&tiny(&words), out.path());
     let output = run_well(&["sweep", &file, "--shard", "1/3"], out.path());
@@ -246,33 +247,35 @@ fn a_run_is_the_experiment_with_its_settings() {
             "{line}"
         );
     }
-    assert!(
-        said.contains("modern/attack-back_conversion-encrypted: done before, kept"),
-        "{said}"
-    );
+    for attack in ["back_conversion", "spike_gradient"] {
+        let kept = format!("modern/attack-{attack}-encrypted: done before, kept");
+        assert!(said.contains(&kept), "{kept}: {said}");
+    }
     let leakage = &json(&stage(out.path(), "leakage").join("record.json"))["figures"];
     let found = json(&out.path().join("runs/sweeps/tiny/shard-1-of-3.json"));
     assert_eq!(found["runs"].as_array().map(Vec::len), Some(1));
     let figures = &found["runs"][0]["figures"];
     let attacks = leakage["attacks"].as_array().expect("attacks");
-    let a1 = attacks
-        .iter()
-        .find(|one| one["attack"] == "back_conversion" && one["target"] == "encrypted")
-        .expect("A1 on the encrypted network");
+    let on_encrypted = |attack: &str| {
+        let mut attacks = attacks.iter();
+        attacks
+            .find(|one| one["attack"] == attack && one["target"] == "encrypted")
+            .expect("an attack on the encrypted network")
+    };
     let largest = leakage["leakage"][1]["weight_change_by_layer"]
         .as_array()
         .expect("layers")
         .iter()
         .filter_map(|layer| layer["relative"].as_f64())
         .fold(0.0, f64::max);
-    for (ours, theirs) in [
-        (
-            &figures["back_conversion"]["judge_top1"],
-            a1["judge_top1"].as_f64(),
-        ),
-        (&figures["back_conversion"]["fid"], a1["fid"].as_f64()),
-        (&figures["reading"]["largest_weight_change"], Some(largest)),
-    ] {
+    let mut pairs = vec![(&figures["reading"]["largest_weight_change"], Some(largest))];
+    for attack in ["back_conversion", "spike_gradient"] {
+        for figure in ["judge_top1", "fid"] {
+            let theirs = on_encrypted(attack)[figure].as_f64();
+            pairs.push((&figures[attack][figure], theirs));
+        }
+    }
+    for (ours, theirs) in pairs {
         let (ours, theirs) = (ours.as_f64().expect("a number"), theirs.expect("a number"));
         assert!(
             (ours - theirs).abs() <= 1e-9 * theirs.abs(),
@@ -301,6 +304,51 @@ fn a_run_that_diverges_does_not_stop_the_others() {
     assert!(why.contains("lower learning_rate"), "{why}");
     assert!(first["figures"].is_null() && second["figures"]["encrypted"].is_object());
     assert!(second.get("diverged").is_none());
+}
+
+#[test]
+fn attacks_through_spikes_are_compared_on_one_network() {
+    let out = folder();
+    let text = fs::read_to_string(sweep_file(out.path())).expect("read");
+    let text = text
+        .replace("\"attack\"", "\"spike_attack\"")
+        .replace("encrypt.learning_rate", "attack.spike_gradient.through")
+        .replace("[1e-4, 1e-3, 1e-2]", "[\"surrogate\", \"rates\"]");
+    let file = write(out.path(), &text);
+    // refused before anything is computed
+    let surrogate = "attack.spike_gradient.surrogate={ kind = \"atan\", alpha = 2.0 }";
+    let said = failure(&["sweep", &file, "--set", surrogate], out.path());
+    assert!(
+        said.contains("surrogate") && said.contains("rates"),
+        "{said}"
+    );
+    assert!(!out.path().join("runs").exists());
+
+    let output = run_well(&["sweep", &file], out.path());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("A2 recognised") && said.contains("A2 distance"),
+        "{said}"
+    );
+    let found = json(&record(out.path()));
+    let [surrogate, rates] = [0, 1].map(|run| &found["runs"][run]["figures"]);
+    assert_ne!(
+        surrogate["spike_gradient"]["fid"],
+        rates["spike_gradient"]["fid"]
+    );
+    assert_eq!(surrogate["back_conversion"], rates["back_conversion"]);
+    let stages: Vec<String> = artefacts(out.path())
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    let count = |stage: &str| stages.iter().filter(|path| path.contains(stage)).count();
+    let of_stages = [
+        "/encrypt-",
+        "/attack-back_conversion-",
+        "/attack-spike_gradient-",
+    ]
+    .map(count);
+    assert_eq!(of_stages, [1, 1, 2], "{stages:?}");
 }
 
 #[test]

@@ -28,6 +28,8 @@ pub struct Pass<'a> {
     inputs: Vec<Option<Tensor>>,
     /// What normalisations took, by layer.
     statistics: BTreeMap<usize, BatchStatistics>,
+    /// Outputs of activations that are not of their making, by layer.
+    measured: BTreeMap<usize, Tensor>,
 }
 
 impl<'a> Pass<'a> {
@@ -36,12 +38,33 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Images of another shape.
     pub fn forward(ann: &'a Ann, images: &Tensor, mode: Mode<'a>) -> Result<Self> {
+        Self::forward_measured(ann, images, mode, BTreeMap::new())
+    }
+
+    /// As [`Pass::forward`], with other outputs of some activations than their functions give: `measured`, by layer, for example
+    /// rates of a spiking network. On the way back such an activation has the slope of its function at the input that the
+    /// measured outputs before it lead to, as if what was measured were its own (a ReLU, where its output is positive).
+    ///
+    /// # Errors
+    /// Those of [`Pass::forward`]; an output of another shape, or of a layer that is no activation.
+    pub fn forward_measured(
+        ann: &'a Ann,
+        images: &Tensor,
+        mode: Mode<'a>,
+        measured: BTreeMap<usize, Tensor>,
+    ) -> Result<Self> {
         ann.check(images)?;
+        let activations = ann.topology().activations();
+        if let Some(layer) = measured.keys().find(|layer| !activations.contains(layer)) {
+            let message = format!("layer {layer} is no activation");
+            return Err(Error::argument("measured", message));
+        }
         let mut pass = Self {
             ann,
             mode,
             inputs: vec![Some(images.clone())],
             statistics: BTreeMap::new(),
+            measured,
         };
         while pass.inputs.len() <= ann.topology().layers().len() {
             pass.step()?;
@@ -54,6 +77,15 @@ impl<'a> Pass<'a> {
         let index = self.inputs.len() - 1;
         let x = self.input(index)?.clone();
         let layers = self.ann.topology().layers();
+        if let Some(y) = self.measured.get(&index) {
+            if y.dims() != x.dims() {
+                let (found, wanted) = (y.dims(), x.dims());
+                let message = format!("layer {index} gives {wanted:?}, not {found:?}");
+                return Err(Error::argument("measured", message));
+            }
+            self.inputs.push(Some(y.clone()));
+            return Ok(());
+        }
         let Layer::BatchNorm { epsilon, .. } = layers[index] else {
             let from = match layers[index] {
                 Layer::Shortcut { from, .. } => [(from, self.output(from)?.clone())].into(),
@@ -85,6 +117,7 @@ impl<'a> Pass<'a> {
     /// A normalisation and the activation that follows it, if one does that can be made with it.
     fn fused(&self, index: usize, epsilon: f64) -> Result<NormActivation<'a>> {
         let after = match self.ann.topology().layers().get(index + 1) {
+            _ if self.measured.contains_key(&(index + 1)) => After::Nothing,
             Some(Layer::Activation {
                 function: ActivationFunction::Relu,
             }) => After::Relu,

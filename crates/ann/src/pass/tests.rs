@@ -190,6 +190,62 @@ fn gradients_of_images_are_those_of_the_graph() {
     }
 }
 
+/// Outputs from elsewhere reach what comes after, and the slopes are those of the functions where they lead.
+#[test]
+fn measured_outputs_pass_straight_through() {
+    let seed = Seed::new(7);
+    let images = seed.normal(&[3, 2, 8, 8], 0.0, 1.0, &Device::Cpu).unwrap();
+    for topology in [mixed(), residual(4)] {
+        let ann = Ann::initialise(topology, seed, &Device::Cpu).expect("a network");
+        let layers = ann.topology().layers();
+        let mut measured = BTreeMap::new();
+        let mut outputs: BTreeMap<usize, Tensor> = BTreeMap::new();
+        let input = Var::from_tensor(&images).unwrap();
+        let mut x = input.as_tensor().clone();
+        for (index, layer) in layers.iter().enumerate() {
+            let from = match layer {
+                Layer::Shortcut { from, .. } => [(*from, outputs[from].clone())].into(),
+                _ => BTreeMap::new(),
+            };
+            x = ann.layer_in(index, &x, Mode::Inference, &from).unwrap();
+            let Layer::Activation { function } = layer else {
+                continue;
+            };
+            // the ReLU stays, so that some are measured and some are not
+            if *function != ActivationFunction::Relu {
+                let noise = seed.index(index as u64);
+                let noise = noise.normal(x.dims(), 0.0, 0.5, &Device::Cpu).unwrap();
+                let value = (x.detach() + noise).unwrap();
+                x = ((&x + &value).unwrap() - x.detach()).unwrap();
+                measured.insert(index, value);
+            }
+            outputs.insert(index, x.clone());
+        }
+        let name = ann.topology().name();
+        let expected = x.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        let pass = Pass::forward_measured(&ann, &images, Mode::Inference, measured.clone());
+        let pass = pass.expect("a pass");
+        assert_close(pass.logits().unwrap(), &x, SUMS, name);
+        let own = Pass::forward(&ann, &images, Mode::Inference).expect("a pass");
+        let change = (own.logits().unwrap() - &x).unwrap().abs().unwrap();
+        assert!(change.max_all().unwrap().to_scalar::<f32>().unwrap() > 0.01);
+        let of_logits = (pass.logits().unwrap() * 2.0).unwrap();
+        let found = pass.image_gradient(of_logits, &BTreeMap::new()).unwrap();
+        let expected = expected.get(&input).expect("a gradient");
+        assert_close(&found, expected, Tolerance::Rounding(2000.0), name);
+
+        let refused = |layer: usize, shape: &[usize]| {
+            let tensor = Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu).unwrap();
+            Pass::forward_measured(&ann, &images, Mode::Inference, [(layer, tensor)].into())
+                .expect_err("it does not fit")
+                .to_string()
+        };
+        let first = *measured.keys().next().unwrap();
+        assert!(refused(first, &[3, 1]).contains(&format!("layer {first} gives")));
+        assert!(refused(first - 1, &[3, 1]).contains("no activation"));
+    }
+}
+
 #[test]
 fn a_pass_of_the_other_mode_is_refused() {
     let seed = Seed::new(6);

@@ -3,6 +3,7 @@
 pub mod ascent;
 pub mod back_conversion;
 mod pixels;
+mod rate_target;
 pub mod spike_gradient;
 mod target;
 
@@ -10,7 +11,8 @@ use candle_core::Tensor;
 
 pub use ascent::{AscentConfig, Objective, Update};
 pub use back_conversion::{BackConversionConfig, Reading};
-pub use spike_gradient::SpikeGradientConfig;
+pub use rate_target::RateTarget;
+pub use spike_gradient::{SpikeGradientConfig, Through};
 pub use target::{SpikingTarget, Target};
 
 /// What an attack rebuilt. Image i is of class `i % K`, and the `i / K`-th of that class.

@@ -1,4 +1,4 @@
-//! A2: the class score raised through the spikes, with a surrogate gradient summed over time.
+//! A2: the class score of the running network raised, by a gradient through its spikes or through its rates.
 
 use serde::{Deserialize, Serialize};
 use snn_core::SpikingNetwork;
@@ -7,8 +7,25 @@ use snn_core::rng::Seed;
 use snn_core::surrogate::Surrogate;
 
 use super::ascent::{self, AscentConfig};
-use super::{Reconstruction, SpikingTarget};
-use crate::Result;
+use super::{RateTarget, Reconstruction, SpikingTarget};
+use crate::{Error, Result};
+
+/// What the gradient goes back through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Through {
+    /// Each spike, with a surrogate's derivative, summed over time: [`SpikingTarget`].
+    #[default]
+    Surrogate,
+    /// The firing rates of the window: [`RateTarget`].
+    Rates,
+}
+
+impl Through {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+}
 
 /// Settings of A2.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,7 +33,11 @@ use crate::Result;
 pub struct SpikeGradientConfig {
     /// Window of one forward pass, in steps. Memory grows with it times [`AscentConfig::batch`].
     pub timesteps: usize,
-    /// The attacker's surrogate; none takes the one that the network was trained with.
+    /// What the gradient goes back through.
+    // left out where it is what it always was, so that what was computed then is known again
+    #[serde(skip_serializing_if = "Through::is_default")]
+    pub through: Through,
+    /// The attacker's surrogate; none takes the one that the network was trained with. Rates have none.
     pub surrogate: Option<Surrogate>,
     /// The ascent.
     pub ascent: AscentConfig,
@@ -26,18 +47,35 @@ impl Default for SpikeGradientConfig {
     fn default() -> Self {
         Self {
             timesteps: 32,
+            through: Through::default(),
             surrogate: None,
             ascent: AscentConfig::default(),
         }
     }
 }
 
-/// Rebuilds `per_class` images of each class from a spiking network, backpropagating the class score through
-/// `timesteps` steps. Poisson coding lets the gradient through as the identity at each step, so that the image's
-/// gradient is the sum over time; its noise is drawn afresh at each step of the ascent.
+impl SpikeGradientConfig {
+    /// Refuses settings outside their domain, or that do not go together.
+    ///
+    /// # Errors
+    /// The first field at fault, by name.
+    pub fn check(&self) -> Result<()> {
+        if self.through == Through::Rates && self.surrogate.is_some() {
+            return Err(Error::argument(
+                "surrogate",
+                "has no part in a gradient through rates; leave it out, or set through = \"surrogate\"",
+            ));
+        }
+        self.ascent.check()
+    }
+}
+
+/// Rebuilds `per_class` images of each class from a spiking network, backpropagating the class score of `timesteps` steps
+/// through them or through the rates. Poisson coding lets the gradient through as the identity at each step, so that the
+/// image's gradient is the sum over time; its noise is drawn afresh at each step of the ascent.
 ///
 /// # Errors
-/// Settings out of range, no images, no steps, scores that overflow, the watcher's wish to stop.
+/// Settings out of range or that do not go together, no images, no steps, scores that overflow, the watcher's wish to stop.
 pub fn run(
     network: &SpikingNetwork,
     config: &SpikeGradientConfig,
@@ -45,13 +83,19 @@ pub fn run(
     seed: Seed,
     watch: &mut Watch,
 ) -> Result<Reconstruction> {
-    let seed = seed.derive("spike gradient");
+    config.check()?;
+    let (seed, timesteps) = (seed.derive("spike gradient"), config.timesteps);
+    let coder = seed.derive("coder");
+    if config.through == Through::Rates {
+        let target = RateTarget::new(network, timesteps, coder)?;
+        return ascent::run(&target, &config.ascent, per_class, seed, watch);
+    }
     let mut network = network.clone();
     if let Some(surrogate) = config.surrogate {
         let mut settings = *network.settings();
         settings.neuron.surrogate = surrogate;
         network = network.with_settings(settings)?;
     }
-    let target = SpikingTarget::new(&network, config.timesteps, seed.derive("coder"))?;
+    let target = SpikingTarget::new(&network, timesteps, coder)?;
     ascent::run(&target, &config.ascent, per_class, seed, watch)
 }

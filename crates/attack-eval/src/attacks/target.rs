@@ -35,12 +35,12 @@ pub trait Target {
     ) -> Result<Tensor> {
         let images = Var::from_tensor(images)?;
         let scores = self.class_scores(images.as_tensor(), ids, step)?;
-        of(&objective(&scores)?, &images)
+        gradient_of(&objective(&scores)?, &images)
     }
 }
 
 /// The gradient of `loss` in `variable`, by the graph.
-fn of(loss: &Tensor, variable: &Var) -> Result<Tensor> {
+pub(super) fn gradient_of(loss: &Tensor, variable: &Var) -> Result<Tensor> {
     let gradient = loss.backward()?.remove(variable.as_tensor());
     gradient
         .ok_or_else(|| Error::argument("target", "its class scores do not depend on the images"))
@@ -70,7 +70,7 @@ impl Target for Ann {
         let ann = self.detached();
         let pass = Pass::forward(&ann, &images.detach(), ann::Mode::Inference)?;
         let scores = Var::from_tensor(pass.logits()?)?;
-        let of_scores = of(&objective(scores.as_tensor())?, &scores)?;
+        let of_scores = gradient_of(&objective(scores.as_tensor())?, &scores)?;
         Ok(pass.image_gradient(of_scores, &BTreeMap::new())?)
     }
 }

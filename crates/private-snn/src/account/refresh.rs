@@ -176,7 +176,7 @@ fn everything(
     if !sweeps.is_empty() {
         blocks.push(Block::Heading(2, "Sweeps".into()));
         blocks.push(text(
-            "Settings compared by accuracies on validation images, by the weights, and by what A1 rebuilds; none of these \
+            "Settings compared by accuracies on validation images, by the weights, and by what the attacks rebuild; none of these \
              figures is of a test image. Accuracies that differ by less than an image or two in a thousand say nothing.",
         ));
     }

@@ -32,7 +32,7 @@ pub fn blocks(record: &Record) -> Vec<Block> {
     }
     blocks.push(Block::Text(
         "Drawn: accuracies on the validation images and, where the sweep attacks, the share of the pictures rebuilt by A1 \
-         from the encrypted network that the judge recognises; means over the seeds."
+         and A2 from the encrypted network that the judge recognises; means over the seeds."
             .into(),
     ));
     blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {

@@ -4,12 +4,13 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 /// Settings that may be left out, so that they need not be in the tree to be set.
-const OPTIONAL: [&str; 5] = [
+const OPTIONAL: [&str; 6] = [
     "activity_penalty",
     "generator",
     "gradient_clip",
     "micro_batch",
     "surrogate",
+    "through",
 ];
 
 /// Lays `over` onto `base`: tables are merged key by key, everything else is replaced. A table whose `kind` (or `rule`)
@@ -34,7 +35,7 @@ fn same_kind(old: &Table, new: &Table) -> bool {
 /// Applies `KEY=VALUE` to a tree that holds every key there is.
 ///
 /// A key is dotted. One that starts at no key of the top level but at one of every variant, such as `encrypt.epochs`,
-/// is applied to all variants. A value is read as TOML, or as a string where the tree holds a string.
+/// is applied to all variants. A value is read as TOML, or as a string where the tree holds a string or nothing yet.
 ///
 /// # Errors
 /// No `=`; an unknown key, with its siblings; a value of another type.
@@ -103,9 +104,8 @@ fn replace(tree: &mut Table, path: &[&str], text: &str) -> Result<()> {
     let old = match table.get_mut(last) {
         Some(old) => old,
         None if OPTIONAL.contains(&last) => {
-            let value = parse(text)
-                .with_context(|| format!("--set {key}: `{text}` is not a TOML value"))?;
-            table.insert(last.to_string(), value);
+            let word = || Value::String(text.trim().to_string());
+            table.insert(last.to_string(), parse(text).unwrap_or_else(word));
             return Ok(());
         }
         None => bail!("--set {key}: unknown key `{last}`; there are: {siblings}"),
@@ -183,6 +183,18 @@ mod tests {
             Some(1.0)
         );
         assert_eq!(tree["name"].as_str(), Some("other name"));
+    }
+
+    #[test]
+    fn what_may_be_left_out_takes_a_table_or_a_word() {
+        let mut tree = tree();
+        set(&mut tree, "encrypt.surrogate={ kind = 'atan' }").unwrap();
+        set(&mut tree, "variants.a.encrypt.through= rates").unwrap();
+        let of = |variant: &str| tree["variants"][variant]["encrypt"].clone();
+        assert_eq!(of("a")["surrogate"], of("b")["surrogate"]);
+        assert_eq!(of("a")["surrogate"]["kind"].as_str(), Some("atan"));
+        assert_eq!(of("a")["through"].as_str(), Some("rates"));
+        assert!(of("b").get("through").is_none());
     }
 
     #[test]

@@ -3,9 +3,7 @@
 use ann::Ann;
 use anyhow::{Context as _, Result};
 use attack_eval::Reconstruction;
-use attack_eval::attacks::{
-    self, BackConversionConfig, Reading, SpikeGradientConfig, spike_gradient,
-};
+use attack_eval::attacks::{self, BackConversionConfig, Reading, SpikeGradientConfig};
 use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use snn_core::checkpoint;
@@ -30,7 +28,7 @@ pub struct AttackConfig {
     pub real_images: usize,
     /// A1: the weights read as a network without time.
     pub back_conversion: BackConversionConfig,
-    /// A2: the gradient through the spikes.
+    /// A2: the gradient through the spikes or their rates.
     pub spike_gradient: SpikeGradientConfig,
 }
 
@@ -59,7 +57,8 @@ impl AttackConfig {
         self.spike_gradient
             .ascent
             .check()
-            .context("spike_gradient.ascent")
+            .context("spike_gradient.ascent")?;
+        self.spike_gradient.check().context("spike_gradient")
     }
 }
 
@@ -121,33 +120,42 @@ pub fn attack(
         attacked.push(back_conversion(ctx, name, config, target)?);
     }
     for target in targets {
-        let Target::Spiking(_, finished) = target else {
+        let Target::Spiking(label, finished) = *target else {
             continue;
         };
-        let per_class = if config.spike_images_per_class == 0 {
-            config.images_per_class
-        } else {
-            config.spike_images_per_class
-        };
-        attacked.push(pair(
-            ctx,
-            name,
-            "spike_gradient",
-            target,
-            &(per_class, &config.spike_gradient),
-            |watch| {
-                let network = convert::load(ctx, finished)?;
-                Ok(spike_gradient::run(
-                    &network,
-                    &config.spike_gradient,
-                    per_class,
-                    ctx.seed_of("attack"),
-                    watch,
-                )?)
-            },
-        )?);
+        attacked.push(spike_gradient(ctx, name, config, (label, finished))?);
     }
     Ok(attacked)
+}
+
+/// Runs A2 on one spiking network, given with its name in the report.
+pub fn spike_gradient(
+    ctx: &Context,
+    name: &str,
+    config: &AttackConfig,
+    (label, network): (&'static str, &Finished),
+) -> Result<Attacked> {
+    let per_class = match config.spike_images_per_class {
+        0 => config.images_per_class,
+        own => own,
+    };
+    pair(
+        ctx,
+        name,
+        "spike_gradient",
+        &Target::Spiking(label, network),
+        &(per_class, &config.spike_gradient),
+        |watch| {
+            let network = convert::load(ctx, network)?;
+            Ok(attacks::spike_gradient::run(
+                &network,
+                &config.spike_gradient,
+                per_class,
+                ctx.seed_of("attack"),
+                watch,
+            )?)
+        },
+    )
 }
 
 /// Runs A1 on one target.

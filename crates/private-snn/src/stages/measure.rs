@@ -3,7 +3,7 @@
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::attack::{Target, back_conversion};
+use super::attack::{Attacked, Target, back_conversion, spike_gradient};
 use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::experiment::VariantConfig;
@@ -11,7 +11,7 @@ use crate::report::{Unit, show};
 
 /// How far a variant is computed and measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum Reach {
     /// The converted networks.
     Convert,
@@ -19,6 +19,8 @@ pub enum Reach {
     Encrypt,
     /// And what attack A1 rebuilds from the encrypted network.
     Attack,
+    /// And what attack A2 does.
+    SpikeAttack,
 }
 
 /// Figures of one variant; accuracies are shares of the validation images.
@@ -35,11 +37,14 @@ pub struct Measures {
     pub encrypted: Option<ValidatedNetwork>,
     /// Its weights.
     pub reading: Option<ValidatedReading>,
-    /// What the attack rebuilt, if it was asked for.
+    /// What A1 rebuilt, if it was asked for.
     pub back_conversion: Option<Rebuilt>,
+    /// What A2 rebuilt, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spike_gradient: Option<Rebuilt>,
 }
 
-/// The pictures that A1 rebuilt from the encrypted network.
+/// The pictures that an attack rebuilt from the encrypted network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Rebuilt {
     /// Share in which the judge sees their class.
@@ -100,6 +105,7 @@ pub fn measure(
         encrypted: None,
         reading: None,
         back_conversion: None,
+        spike_gradient: None,
     };
     if reach < Reach::Encrypt {
         return Ok(measures);
@@ -114,12 +120,20 @@ pub fn measure(
     }
     let judge = train::train(ctx, None, "judge", &ctx.experiment.judge)?;
     let target = Target::Spiking("encrypted", &encrypted);
+    let rebuilt = |attacked: Attacked| {
+        let outcome = leakage::score(ctx, name, variant, &judge, &attacked)?;
+        anyhow::Ok(Rebuilt {
+            judge_top1: outcome.judge_top1,
+            fid: outcome.fid,
+        })
+    };
     let attacked = back_conversion(ctx, name, &variant.attack, &target)?;
-    let outcome = leakage::score(ctx, name, variant, &judge, &attacked)?;
-    measures.back_conversion = Some(Rebuilt {
-        judge_top1: outcome.judge_top1,
-        fid: outcome.fid,
-    });
+    measures.back_conversion = Some(rebuilt(attacked)?);
+    if reach < Reach::SpikeAttack {
+        return Ok(measures);
+    }
+    let attacked = spike_gradient(ctx, name, &variant.attack, ("encrypted", &encrypted))?;
+    measures.spike_gradient = Some(rebuilt(attacked)?);
     Ok(measures)
 }
 

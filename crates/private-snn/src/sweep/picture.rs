@@ -1,4 +1,4 @@
-//! The accuracies of a sweep, and what A1 rebuilds in it, as a chart.
+//! The accuracies of a sweep, and what the attacks rebuild in it, as a chart.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use super::table::{CONTROL, FIGURES, Figure, Row, rows};
 use crate::report::{COLOURS, Chart, Line, Scale};
 
 /// What is drawn.
-const DRAWN: [&str; 7] = [
+const DRAWN: [&str; 8] = [
     "source",
     "converted at T",
     CONTROL,
@@ -15,6 +15,7 @@ const DRAWN: [&str; 7] = [
     "ReLU reading",
     "rate reading",
     "A1 recognised",
+    "A2 recognised",
 ];
 // a line whose colour another has tells nothing
 const _: () = assert!(DRAWN.len() <= COLOURS.len());
@@ -124,7 +125,7 @@ mod tests {
     use serde_json::{Value, json};
 
     /// The runs of the record do not attack, and read no rates.
-    const MEASURED: usize = DRAWN.len() - 2;
+    const MEASURED: usize = DRAWN.len() - 3;
 
     fn picture(record: &Record) -> String {
         pictures(record).remove(0).svg

@@ -20,7 +20,7 @@ pub struct Figure {
 pub(super) const CONTROL: &str = "with real data at T";
 
 /// The figures of the table, in order.
-pub const FIGURES: [Figure; 12] = [
+pub const FIGURES: [Figure; 14] = [
     Figure {
         name: "source",
         unit: Unit::Percent,
@@ -91,6 +91,18 @@ pub const FIGURES: [Figure; 12] = [
         name: "A1 distance",
         unit: Unit::Number,
         of: |measures| Some(measures.back_conversion.as_ref()?.fid),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "A2 recognised",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.spike_gradient.as_ref()?.judge_top1),
+        timesteps: |_| None,
+    },
+    Figure {
+        name: "A2 distance",
+        unit: Unit::Number,
+        of: |measures| Some(measures.spike_gradient.as_ref()?.fid),
         timesteps: |_| None,
     },
 ];

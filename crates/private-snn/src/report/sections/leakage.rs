@@ -113,9 +113,10 @@ fn rebuilt(report: &Value, name: &str) -> String {
     if settings.is_object() {
         let _ = write!(
             caption,
-            "A1: {}. A2: T = {}, {}. ",
+            "A1: {}. A2: T = {}, {}, {}. ",
             ascent(&settings["back_conversion"]["ascent"]),
             text(&settings["spike_gradient"]["timesteps"]),
+            through(&settings["spike_gradient"]),
             ascent(&settings["spike_gradient"]["ascent"])
         );
     }
@@ -142,6 +143,14 @@ fn rebuilt(report: &Value, name: &str) -> String {
         across("fid_floor_samples"),
     );
     caption
+}
+
+/// What the gradient of A2 goes back through.
+fn through(of: &Value) -> &'static str {
+    match of["through"].as_str() {
+        Some("rates") => "through the firing rates",
+        _ => "through each spike by a surrogate",
+    }
 }
 
 /// Settings of an ascent, in words.
@@ -188,9 +197,9 @@ pub fn threat_model(html: &mut String) {
                   on real images use these: they measure, they are not part of what is released. Synthesis, conversion and encryption \
                   see the source network and the synthetic images alone.";
     let limits = "The attacks are the paper's two: A1 reads the weights as a network without time, of ReLUs as in the paper or, if \
-                  its settings say so, of rates, and raises a class \
-                  score by gradient ascent on the input; A2 does so through the spikes with a surrogate gradient. A \
-                  figure here measures these attacks at these settings; it bounds nothing stronger, and no adaptive attack.";
+                  its settings say so, of rates, and raises a class score by gradient ascent on the input; A2 does so on \
+                  the running network, by a gradient through its spikes or, if its settings say so, through their rates. \
+                  A figure here measures these attacks at these settings; it bounds nothing stronger, and no adaptive attack.";
     let body: String = [classes, judged, limits]
         .iter()
         .map(|text| format!("<p>{}</p>", escape(text)))
@@ -220,7 +229,8 @@ mod tests {
         });
         let caption = rebuilt(&report, "a");
         for part in [
-            "A1: 200 iterations, steps of adam at rate 0.05 on the log softmax, jitter in pixels 2. A2: T = 8, 200",
+            "A1: 200 iterations, steps of adam at rate 0.05 on the log softmax, jitter in pixels 2. A2: T = 8, through",
+            "each spike by a surrogate, 200",
             "50 to 100 rebuilt",
             "1900 training images",
             "4096 features",
@@ -228,6 +238,10 @@ mod tests {
             assert!(caption.contains(part), "{part}: {caption}");
         }
         assert!(!caption.contains("blur"), "{caption}");
+        assert_eq!(
+            through(&json!({"through": "rates"})),
+            "through the firing rates"
+        );
         assert!(rebuilt(&json!({}), "a").contains("unknown number"));
     }
 }
