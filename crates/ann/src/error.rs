@@ -38,6 +38,22 @@ pub enum Error {
         loss: f64,
     },
 
+    /// A trained threshold is none any more.
+    #[error(
+        "training diverged in epoch {epoch}, step {step}: the threshold of layer {layer} became {threshold}, which is not \
+         positive; lower the learning rate"
+    )]
+    Threshold {
+        /// Epoch from 1.
+        epoch: usize,
+        /// Step of the epoch from 1.
+        step: usize,
+        /// Index of the activation.
+        layer: usize,
+        /// What the step made of it.
+        threshold: f32,
+    },
+
     /// A file could not be read or written.
     #[error("{}: {source}", path.display())]
     Io {

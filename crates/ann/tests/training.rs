@@ -287,6 +287,34 @@ fn a_stop_within_an_epoch_keeps_the_file() {
 }
 
 #[test]
+fn a_threshold_that_falls_to_nothing_is_an_error() {
+    let (images, labels) = data(64);
+    let plan = NetworkConfig {
+        width: 0.05,
+        hidden: 8,
+        levels: 4,
+        ..NetworkConfig::paper(Depth::Vgg5)
+    };
+    let hot = TrainConfig {
+        learning_rate: 30.0,
+        gradient_clip: None,
+        ..config()
+    };
+    let topology = plan.topology([2, 8, 8], 3).expect("a network");
+    let ann = Ann::initialise(topology, Seed::new(1), &Device::Cpu).expect("weights");
+    let mut trainer = Trainer::new(&ann, hot, Seed::new(1)).expect("a trainer");
+    let error = trainer
+        .epoch(&images, &labels, None, &mut silent)
+        .expect_err("diverged");
+    let said = error.to_string();
+    assert!(
+        matches!(error, Error::Threshold { epoch: 1, threshold, .. } if threshold <= 0.0),
+        "{said}"
+    );
+    assert!(said.contains("lower the learning rate"), "{said}");
+}
+
+#[test]
 fn divergence_is_an_error() {
     let (images, labels) = data(64);
     let hot = TrainConfig {

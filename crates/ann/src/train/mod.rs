@@ -192,7 +192,7 @@ impl Trainer {
     ///
     /// # Errors
     /// Images or labels that do not fit the network; [`Error::Diverged`] when the loss or the weights leave the finite
-    /// numbers; `Interrupted` when `watch` stops the work. After either the trainer is of no further use: resume from
+    /// numbers, [`Error::Threshold`] when a trained threshold is no longer positive; `Interrupted` when `watch` stops the work. After either the trainer is of no further use: resume from
     /// the file saved last.
     pub fn epoch(
         &mut self,
@@ -353,6 +353,7 @@ impl Trainer {
             };
             self.optimiser
                 .step_scaled(&gradients, learning_rate, scale)?;
+            self.check_thresholds(epoch, step + 1)?;
             self.update_running_statistics(&statistics, batch.len())?;
 
             correct += loss::correct(&logits.to_device(&Device::Cpu)?, &batch_labels)?;
@@ -382,6 +383,25 @@ impl Trainer {
             accuracy: correct as f64 / seen,
             learning_rate,
         })
+    }
+
+    /// That trained thresholds still are some, after a step.
+    fn check_thresholds(&self, epoch: usize, step: usize) -> Result<()> {
+        for layer in self.ann.topology().activations() {
+            let Some(threshold) = self.ann.parameters().get(layer, "threshold") else {
+                continue;
+            };
+            let threshold = threshold.to_vec1::<f32>()?[0];
+            if !(threshold.is_finite() && threshold > 0.0) {
+                return Err(Error::Threshold {
+                    epoch,
+                    step,
+                    layer,
+                    threshold,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// `running = (1 - momentum) running + momentum batch`, with the unbiased variance of the batch.

@@ -137,10 +137,12 @@ pub fn divergence(error: &anyhow::Error) -> Option<String> {
     let diverged = error.chain().find(|cause| {
         use ::encrypt::Error::Diverged as OfEncryption;
         use ::synth::Error::NotFinite as OfSynthesis;
-        use ann::Error::Diverged as OfTraining;
+        use ann::Error::{Diverged as OfTraining, Threshold};
         use attack_eval::Error::Diverged as OfAttack;
-        matches!(cause.downcast_ref(), Some(OfTraining { .. }))
-            || matches!(cause.downcast_ref(), Some(OfSynthesis { .. }))
+        matches!(
+            cause.downcast_ref(),
+            Some(OfTraining { .. } | Threshold { .. })
+        ) || matches!(cause.downcast_ref(), Some(OfSynthesis { .. }))
             || matches!(cause.downcast_ref(), Some(OfEncryption { .. }))
             || matches!(cause.downcast_ref(), Some(OfAttack { .. }))
     });
