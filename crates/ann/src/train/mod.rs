@@ -192,8 +192,8 @@ impl Trainer {
     ///
     /// # Errors
     /// Images or labels that do not fit the network; [`Error::Diverged`] when the loss or the weights leave the finite
-    /// numbers, [`Error::Threshold`] when a trained threshold is no longer positive; `Interrupted` when `watch` stops the work. After either the trainer is of no further use: resume from
-    /// the file saved last.
+    /// numbers, [`Error::Threshold`] when a trained threshold is no longer positive; `Interrupted` when `watch` stops the
+    /// work. After any of these the trainer is of no further use: resume from the file saved last.
     pub fn epoch(
         &mut self,
         images: &Tensor,

@@ -176,8 +176,8 @@ fn everything(
     if !sweeps.is_empty() {
         blocks.push(Block::Heading(2, "Sweeps".into()));
         blocks.push(text(
-            "Settings compared by accuracies on validation images, by the weights, and by what the attacks rebuild; none of these \
-             figures is of a test image. Accuracies that differ by less than an image or two in a thousand say nothing.",
+            "Settings compared by accuracies on validation images, by the weights, and by what the attacks rebuild; none of \
+             these figures is of a test image. Accuracies that differ by less than an image or two in a thousand say nothing.",
         ));
     }
     blocks.extend(sweeps.iter().flat_map(sweep::blocks));
