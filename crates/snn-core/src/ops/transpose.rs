@@ -4,59 +4,66 @@ use std::sync::OnceLock;
 
 use super::level::widest_lanes;
 
-/// Side of the squares that are transposed in registers.
+/// Side of the squares that are taken at once.
 const SIDE: usize = 8;
 
+/// [`transpose`] by some instructions.
+///
 /// # Safety
-/// `from` is valid for `SIDE` numbers from each of `SIDE` rows, `to` likewise; they do not overlap; the instructions
-/// exist.
-type Square = unsafe fn(from: *const f32, from_row: usize, to: *mut f32, to_row: usize);
+/// As [`transpose`]; the instructions exist.
+type Transpose = unsafe fn(Rows, (usize, usize), Columns);
+
+/// Where rows are read, and from one to the next.
+type Rows = (*const f32, usize);
+
+/// Where they are written as columns, and from one number of a row to the next.
+type Columns = (*mut f32, usize);
 
 /// `to[j * to_row + i] = from[i * from_row + j]` for i below `rows` and j below `columns`.
 ///
 /// # Safety
 /// `from` is valid for reads and `to` for writes at these places, which nobody else touches and which do not overlap.
-pub(crate) unsafe fn transpose(
-    (from, from_row): (*const f32, usize),
-    (rows, columns): (usize, usize),
-    (to, to_row): (*mut f32, usize),
-) {
-    static BEST: OnceLock<Square> = OnceLock::new();
-    let square = *BEST.get_or_init(best);
-    // SAFETY: squares and single numbers lie within the rows and columns.
-    unsafe {
-        for i in (0..rows).step_by(SIDE) {
-            for j in (0..columns).step_by(SIDE) {
-                let (from, to) = (from.add(i * from_row + j), to.add(j * to_row + i));
-                if rows - i >= SIDE && columns - j >= SIDE {
-                    square(from, from_row, to, to_row);
-                } else {
-                    some((from, from_row), (rows - i, columns - j), (to, to_row));
-                }
-            }
+pub(crate) unsafe fn transpose(from: Rows, (rows, columns): (usize, usize), to: Columns) {
+    static BEST: OnceLock<Transpose> = OnceLock::new();
+    // SAFETY: the caller's promise; the best instructions exist.
+    unsafe { BEST.get_or_init(best)(from, (rows, columns), to) }
+}
+
+fn best() -> Transpose {
+    #[cfg(target_arch = "x86_64")]
+    if widest_lanes() >= 8 && is_x86_feature_detected!("avx") {
+        return x86::transpose;
+    }
+    portable
+}
+
+/// # Safety
+/// As [`transpose`].
+unsafe fn portable(from: Rows, (rows, columns): (usize, usize), to: Columns) {
+    for i in (0..rows).step_by(SIDE) {
+        for j in (0..columns).step_by(SIDE) {
+            let square = (SIDE.min(rows - i), SIDE.min(columns - j));
+            // SAFETY: the caller's promise.
+            unsafe { some(at(from, i, j), square, (to.0.add(j * to.1 + i), to.1)) };
         }
     }
 }
 
-/// What is left of a square.
+/// The rows from one's number on.
 ///
 /// # Safety
-/// As [`transpose`], for at most `SIDE` rows and columns.
-unsafe fn some(
-    (from, from_row): (*const f32, usize),
-    (rows, columns): (usize, usize),
-    (to, to_row): (*mut f32, usize),
-) {
-    let (rows, columns) = (rows.min(SIDE), columns.min(SIDE));
-    #[cfg(target_arch = "x86_64")]
-    if columns == x86::QUARTER && rows == SIDE {
-        // planes of four columns are as common as they are narrow
-        for i in [0, x86::QUARTER] {
-            // SAFETY: the caller's promise; all processors of this architecture have the instructions.
-            unsafe { x86::quarter(from.add(i * from_row), from_row, to.add(i), to_row) };
-        }
-        return;
-    }
+/// They are there.
+unsafe fn at((from, from_row): Rows, i: usize, j: usize) -> Rows {
+    // SAFETY: the caller's promise.
+    unsafe { (from.add(i * from_row + j), from_row) }
+}
+
+/// Number by number.
+///
+/// # Safety
+/// As [`transpose`].
+#[inline]
+unsafe fn some((from, from_row): Rows, (rows, columns): (usize, usize), (to, to_row): Columns) {
     for i in 0..rows {
         for j in 0..columns {
             // SAFETY: the caller's promise.
@@ -65,91 +72,93 @@ unsafe fn some(
     }
 }
 
-fn best() -> Square {
-    #[cfg(target_arch = "x86_64")]
-    if widest_lanes() >= 8 && is_x86_feature_detected!("avx") {
-        return x86::square;
-    }
-    portable
-}
-
-/// # Safety
-/// As [`Square`].
-unsafe fn portable(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
-    // SAFETY: the caller's promise.
-    unsafe { some((from, from_row), (SIDE, SIDE), (to, to_row)) }
-}
-
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::{
-        _mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps,
-        _mm_unpacklo_ps, _mm256_loadu_ps, _mm256_permute2f128_ps, _mm256_setzero_ps,
-        _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
+        __m256, _mm_loadu_ps, _mm256_castps128_ps256, _mm256_insertf128_ps, _mm256_shuffle_ps,
+        _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps,
     };
 
-    use super::SIDE;
+    use super::{Columns, Rows, SIDE, at, some};
 
-    /// Side of a quarter of a square.
-    pub(super) const QUARTER: usize = SIDE / 2;
+    /// Half a vector.
+    const HALF: usize = SIDE / 2;
 
     /// # Safety
-    /// As [`super::Square`], for `QUARTER` rows and columns.
-    pub(super) unsafe fn quarter(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
-        // SAFETY: the caller's promise.
+    /// As [`super::Transpose`].
+    #[target_feature(enable = "avx")]
+    pub(super) unsafe fn transpose(
+        from: Rows,
+        (rows, columns): (usize, usize),
+        (to, to_row): Columns,
+    ) {
+        let (whole_rows, squares) = (rows - rows % SIDE, columns - columns % SIDE);
+        let whole = columns - columns % HALF;
+        // Planes lie at distances of powers of two, where a cache keeps few lines: what is read or written there is
+        // taken a whole line at a time.
+        let together = if to_row > from.1 { 2 * SIDE } else { SIDE };
+        // SAFETY: the caller's promise; what is taken lies within the rows and columns, and so does what that leaves.
         unsafe {
-            let [a, b, c, d] = [0, 1, 2, 3].map(|i| _mm_loadu_ps(from.add(i * from_row)));
-            let (ab, cd) = (_mm_unpacklo_ps(a, b), _mm_unpacklo_ps(c, d));
-            let (ab_high, cd_high) = (_mm_unpackhi_ps(a, b), _mm_unpackhi_ps(c, d));
-            let columns = [
-                _mm_movelh_ps(ab, cd),
-                _mm_movehl_ps(cd, ab),
-                _mm_movelh_ps(ab_high, cd_high),
-                _mm_movehl_ps(cd_high, ab_high),
-            ];
-            for (j, column) in columns.into_iter().enumerate() {
-                _mm_storeu_ps(to.add(j * to_row), column);
+            let half = |i, j| (load(at(from, i, j)), (to.add(j * to_row + i), to_row));
+            for first in (0..whole_rows).step_by(together) {
+                let some_rows = first..whole_rows.min(first + together);
+                for j in (0..squares).step_by(SIDE) {
+                    for i in some_rows.clone().step_by(SIDE) {
+                        let (left, right) = (half(i, j), half(i, j + HALF));
+                        store(left.0, left.1);
+                        store(right.0, right.1);
+                    }
+                }
+                // planes of four columns are as common as they are narrow
+                if squares < whole {
+                    for i in some_rows.step_by(SIDE) {
+                        let last = half(i, squares);
+                        store(last.0, last.1);
+                    }
+                }
             }
+            let right = (to.add(whole * to_row), to_row);
+            some(at(from, 0, whole), (whole_rows, columns - whole), right);
+            let below = (to.add(whole_rows), to_row);
+            some(at(from, whole_rows, 0), (rows - whole_rows, columns), below);
         }
     }
 
+    /// [`HALF`] columns of [`SIDE`] rows: row i and, half a vector on, row i + 4, which an insertion from memory puts there
+    /// beside the shuffles.
+    ///
     /// # Safety
-    /// As [`super::Square`].
+    /// They are there.
+    #[inline]
     #[target_feature(enable = "avx")]
-    pub(super) unsafe fn square(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
-        // SAFETY: the caller's promise.
-        unsafe {
-            let zero = _mm256_setzero_ps();
-            let (mut rows, mut low, mut high) = ([zero; SIDE], [zero; 4], [zero; 4]);
-            for i in 0..SIDE {
-                rows[i] = _mm256_loadu_ps(from.add(i * from_row));
+    unsafe fn load((from, from_row): Rows) -> [__m256; HALF] {
+        [0, 1, 2, 3].map(|i| {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let low = _mm256_castps128_ps256(_mm_loadu_ps(from.add(i * from_row)));
+                _mm256_insertf128_ps::<1>(low, _mm_loadu_ps(from.add((i + HALF) * from_row)))
             }
-            // within halves: pairs of rows, then fours; then the halves
-            for i in 0..4 {
-                low[i] = _mm256_unpacklo_ps(rows[2 * i], rows[2 * i + 1]);
-                high[i] = _mm256_unpackhi_ps(rows[2 * i], rows[2 * i + 1]);
-            }
-            let a = _mm256_shuffle_ps::<0x44>(low[0], low[1]);
-            let b = _mm256_shuffle_ps::<0xEE>(low[0], low[1]);
-            let c = _mm256_shuffle_ps::<0x44>(high[0], high[1]);
-            let d = _mm256_shuffle_ps::<0xEE>(high[0], high[1]);
-            let e = _mm256_shuffle_ps::<0x44>(low[2], low[3]);
-            let f = _mm256_shuffle_ps::<0xEE>(low[2], low[3]);
-            let g = _mm256_shuffle_ps::<0x44>(high[2], high[3]);
-            let h = _mm256_shuffle_ps::<0xEE>(high[2], high[3]);
-            let columns = [
-                _mm256_permute2f128_ps::<0x20>(a, e),
-                _mm256_permute2f128_ps::<0x20>(b, f),
-                _mm256_permute2f128_ps::<0x20>(c, g),
-                _mm256_permute2f128_ps::<0x20>(d, h),
-                _mm256_permute2f128_ps::<0x31>(a, e),
-                _mm256_permute2f128_ps::<0x31>(b, f),
-                _mm256_permute2f128_ps::<0x31>(c, g),
-                _mm256_permute2f128_ps::<0x31>(d, h),
-            ];
-            for (j, column) in columns.into_iter().enumerate() {
-                _mm256_storeu_ps(to.add(j * to_row), column);
-            }
+        })
+    }
+
+    /// Writes what [`load`] read as [`HALF`] columns of [`SIDE`] numbers.
+    ///
+    /// # Safety
+    /// There is room for them.
+    #[inline]
+    #[target_feature(enable = "avx")]
+    unsafe fn store([a, b, c, d]: [__m256; HALF], (to, to_row): Columns) {
+        let (ab, ab_high) = (_mm256_unpacklo_ps(a, b), _mm256_unpackhi_ps(a, b));
+        let (cd, cd_high) = (_mm256_unpacklo_ps(c, d), _mm256_unpackhi_ps(c, d));
+        let columns = [
+            _mm256_shuffle_ps::<0x44>(ab, cd),
+            _mm256_shuffle_ps::<0xEE>(ab, cd),
+            _mm256_shuffle_ps::<0x44>(ab_high, cd_high),
+            _mm256_shuffle_ps::<0xEE>(ab_high, cd_high),
+        ];
+        for (j, column) in columns.into_iter().enumerate() {
+            // SAFETY: the caller's promise.
+            unsafe { _mm256_storeu_ps(to.add(j * to_row), column) };
         }
     }
 }
@@ -168,19 +177,17 @@ mod tests {
             (33, 17),
             (24, 4),
             (17, 12),
+            (3, 40),
+            (40, 3),
         ] {
             let (from_row, to_row) = (columns + 3, rows + 2);
             let from: Vec<f32> = (0..rows * from_row).map(|i| i as f32).collect();
-            for square in [best(), portable as Square] {
+            for transpose in [best(), portable] {
                 let mut to = vec![-1f32; columns * to_row];
                 // SAFETY: both have room for all rows and columns.
                 unsafe {
-                    if rows == SIDE && columns == SIDE {
-                        square(from.as_ptr(), from_row, to.as_mut_ptr(), to_row);
-                    } else {
-                        let target = (to.as_mut_ptr(), to_row);
-                        transpose((from.as_ptr(), from_row), (rows, columns), target);
-                    }
+                    let target = (to.as_mut_ptr(), to_row);
+                    transpose((from.as_ptr(), from_row), (rows, columns), target);
                 }
                 for (place, value) in to.iter().enumerate() {
                     let (j, i) = (place / to_row, place % to_row);
