@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use snn_core::network::{Batch, Mode};
 use snn_core::progress::{Watch, report};
 use snn_core::rng::Seed;
-use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, bptt, checkpoint};
+use snn_core::{Parameters, SpikingNetwork, SpikingSettings, Topology, bptt, checkpoint, digest};
 
 use crate::drift::{self, LayerDrift};
 use crate::loss::encryption_loss;
-use crate::{EncryptConfig, Error, Result, Targets, digest};
+use crate::{EncryptConfig, Error, Result, Targets};
 
 /// What one epoch gave. Loss, its parts and the agreement are means over the epoch's images as they were seen: with
 /// dropout and with weights in motion. Numbers are rounded to 9 digits.
@@ -428,10 +428,10 @@ fn start_digest(network: &SpikingNetwork) -> Result<String> {
         .map(|(index, threshold)| (format!("{index}.threshold"), threshold))
         .collect();
     let weights = network.parameters().detached();
-    digest::of(
+    Ok(digest::of(
         weights
             .iter()
             .map(|(name, tensor)| (name.as_str(), tensor))
             .chain(names.iter().map(|(name, tensor)| (name.as_str(), *tensor))),
-    )
+    )?)
 }

@@ -1,7 +1,6 @@
 #![doc = include_str!("../README.md")]
 
 mod config;
-mod digest;
 mod drift;
 mod encryption;
 mod error;

@@ -2,6 +2,7 @@
 
 pub mod bptt;
 pub mod checkpoint;
+pub mod digest;
 pub mod dropout;
 pub mod encode;
 pub mod energy;

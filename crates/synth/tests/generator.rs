@@ -127,11 +127,22 @@ fn bad_settings_and_files_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("g.safetensors");
     generator().save(&path).expect("saved");
-    let error = Generator::resume(&path, &network(true), &config(), Seed::new(9))
-        .expect_err("of another seed");
-    let error = error.to_string();
-    assert!(
-        error.contains("g.safetensors") && error.contains("another seed"),
-        "{error}"
-    );
+    let mut other = network(true);
+    let weight = other.parameters().weight(0).expect("a weight");
+    let weight = (weight * 1.01).expect("a tensor");
+    other
+        .parameters_mut()
+        .replace(0, "weight", weight)
+        .expect("replaced");
+    for (network, seed, part) in [
+        (network(true), 9, "another seed"),
+        (other, 8, "another network"),
+    ] {
+        let resumed = Generator::resume(&path, &network, &config(), Seed::new(seed));
+        let error = resumed.expect_err(part).to_string();
+        assert!(
+            error.contains("g.safetensors") && error.contains(part),
+            "{error}"
+        );
+    }
 }

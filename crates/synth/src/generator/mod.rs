@@ -8,9 +8,9 @@ use std::path::Path;
 use ann::{Ann, Mode, Optimiser, OptimiserConfig, SyntheticSet};
 use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
-use snn_core::checkpoint;
 use snn_core::progress::{Watch, report};
 use snn_core::rng::Seed;
+use snn_core::{checkpoint, digest};
 
 use self::network::Network;
 use crate::loss::loss_gradient;
@@ -19,7 +19,7 @@ use crate::synthesise::constants;
 use crate::targets::{asked_for, targets};
 use crate::{Error, GeneratorConfig, Result, SynthConfig, statistics};
 
-const FORMAT: &str = "generator/1";
+const FORMAT: &str = "generator/2";
 
 /// Makes a synthetic set batch by batch. Of each batch the latent vectors and the generator's weights follow
 ///
@@ -29,7 +29,7 @@ const FORMAT: &str = "generator/1";
 ///
 /// with Adam, whose moments begin anew with each batch; the vectors are then done with, the weights go on to the next
 /// batch, which therefore needs few iterations. Targets are those of [`crate::synthesise`]. A batch depends on all before
-/// it, so that a set cannot be made in parts apart; what it starts from, the network aside, is in [`Generator::save`].
+/// it, so that a set cannot be made in parts apart; what it starts from is in [`Generator::save`], of the classifier a fingerprint.
 ///
 /// One generator for all images and vectors optimised together with it are from Fang et al., "Up to 100x faster
 /// data-free knowledge distillation", AAAI 2022; its meta-learning and its adversarial student are left out.
@@ -40,6 +40,8 @@ pub struct Generator {
     network: Network,
     seed: Seed,
     made: usize,
+    /// Fingerprint of the classifier.
+    source: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -49,6 +51,7 @@ struct Description {
     config: SynthConfig,
     seed: u64,
     made: usize,
+    source_sha256: String,
 }
 
 impl Generator {
@@ -71,6 +74,7 @@ impl Generator {
             own,
             seed,
             made: 0,
+            source: fingerprint(ann)?,
         })
     }
 
@@ -167,6 +171,7 @@ impl Generator {
             config: self.config.clone(),
             seed: self.seed.value(),
             made: self.made,
+            source_sha256: self.source.clone(),
         };
         Ok(checkpoint::save(path, &tensors, &description)?)
     }
@@ -174,8 +179,8 @@ impl Generator {
     /// Goes on from what [`Generator::save`] wrote.
     ///
     /// # Errors
-    /// Those of [`Generator::new`]; a file that cannot be read, of other settings or another seed, or whose weights do
-    /// not fit, with its name.
+    /// Those of [`Generator::new`]; a file that cannot be read, of other settings, another seed or another network, or
+    /// whose weights do not fit, with its name.
     pub fn resume(path: &Path, ann: &Ann, config: &SynthConfig, seed: Seed) -> Result<Self> {
         let mut generator = Self::new(ann, config, seed)?;
         let device = ann.parameters().device();
@@ -188,6 +193,9 @@ impl Generator {
         if description.config != *config || description.seed != seed.value() {
             return Err(fault("is of other settings or of another seed".into()).into());
         }
+        if description.source_sha256 != generator.source {
+            return Err(fault("was made for another network".into()).into());
+        }
         for (name, variable) in generator.network.variables() {
             let tensor = tensors
                 .get(name)
@@ -198,6 +206,14 @@ impl Generator {
         generator.made = description.made;
         Ok(generator)
     }
+}
+
+/// Of a network's tensors.
+fn fingerprint(ann: &Ann) -> Result<String> {
+    let tensors = ann.parameters().tensors().iter();
+    Ok(digest::of(
+        tensors.map(|(name, tensor)| (name.as_str(), tensor)),
+    )?)
 }
 
 /// Adam without weight decay.
