@@ -38,10 +38,10 @@ pub enum Error {
         loss: f64,
     },
 
-    /// A trained threshold is none any more.
+    /// A step made a trained threshold zero, negative or not finite.
     #[error(
         "training diverged in epoch {epoch}, step {step}: the threshold of layer {layer} became {threshold}, which is not \
-         positive; lower the learning rate"
+         positive and finite; lower the learning rate"
     )]
     Threshold {
         /// Epoch from 1.
@@ -50,7 +50,7 @@ pub enum Error {
         step: usize,
         /// Index of the activation.
         layer: usize,
-        /// What the step made of it.
+        /// The threshold after the step.
         threshold: f32,
     },
 

@@ -12,7 +12,7 @@ use attack_eval::attacks::{
 };
 use attack_eval::{Error, relu_reading};
 use candle_core::{Device, Tensor};
-use common::{Outcome, largest_difference, network, per_layer};
+use common::{Outcome, cosine, largest_difference, network, per_layer};
 use snn_core::encode::Encoder;
 use snn_core::network::Batch;
 use snn_core::progress::{Flow, silent};
@@ -236,9 +236,7 @@ fn long_windows_align_both_gradients() -> Outcome<()> {
     )?;
     let target = SpikingTarget::new(&spiking, 24, Seed::new(1))?;
     let spikes = input_gradient(&target, &images, &classes, &ids, 0, Objective::Logit)?;
-    let dot =
-        |a: &Tensor, b: &Tensor| -> Outcome<f32> { Ok((a * b)?.sum_all()?.to_scalar::<f32>()?) };
-    let cosine = dot(&relu, &spikes)? / (dot(&relu, &relu)? * dot(&spikes, &spikes)?).sqrt();
+    let cosine = cosine(&relu, &spikes)?;
     assert!(cosine > 0.5, "cosine {cosine}");
     Ok(())
 }

@@ -11,7 +11,7 @@ use attack_eval::attacks::{
 };
 use attack_eval::{Error, rate_reading};
 use candle_core::{Device, Tensor};
-use common::{Outcome, largest_difference, network, per_layer, residual};
+use common::{Outcome, cosine, largest_difference, network, per_layer, residual};
 use snn_core::encode::Encoder;
 use snn_core::network::Batch;
 use snn_core::progress::silent;
@@ -57,6 +57,7 @@ fn linear_network(encoder: Encoder) -> Outcome<SpikingNetwork> {
         encoder,
         initial_membrane: 0.5,
         readout_scale: 1.3,
+        readout_delay: 2,
         ..SpikingSettings::default()
     };
     let parameters = Parameters::new(&topology, tensors)?;
@@ -106,12 +107,16 @@ fn the_gradient_matches_a_reference() -> Outcome<()> {
     const IMAGES: usize = 5;
     let images = Seed::new(22).uniform(&[IMAGES, 1, 2, 3], -1.0, 1.0, &Device::Cpu)?;
     let (classes, ids) = ([0, 1, 2, 0, 1], [3, 1, 4, 15, 9]);
-    for encoder in [Encoder::Direct, Encoder::Poisson] {
+    for (encoder, objective) in [
+        (Encoder::Direct, Objective::Logit),
+        (Encoder::Poisson, Objective::Logit),
+        (Encoder::Direct, Objective::LogSoftmax),
+    ] {
         let network = linear_network(encoder)?;
         let seed = Seed::new(23);
         let target = RateTarget::new(&network, STEPS, seed)?;
         let step = 2;
-        let found = input_gradient(&target, &images, &classes, &ids, step, Objective::Logit)?;
+        let found = input_gradient(&target, &images, &classes, &ids, step, objective)?;
         let found: Vec<Vec<f32>> = found.flatten_from(1)?.to_vec2()?;
         let batch = Batch {
             images: &images,
@@ -124,6 +129,7 @@ fn the_gradient_matches_a_reference() -> Outcome<()> {
             largest_difference(&scores, &run.logits.get(STEPS - 1)?)?,
             0.0
         );
+        let scores: Vec<Vec<f32>> = scores.to_vec2()?;
         let pixels: Vec<Vec<f32>> = images.flatten_from(1)?.to_vec2()?;
         let (mut passed, mut stopped) = (0, 0);
         for n in 0..IMAGES {
@@ -153,7 +159,13 @@ fn the_gradient_matches_a_reference() -> Outcome<()> {
             }
             let last = network.topology().layers().len() - 1;
             let mut back = vec![0.0; WIDTHS[3]];
-            back[classes[n] as usize] = 1.3;
+            if objective == Objective::LogSoftmax {
+                let shares = scores[n].iter().map(|&s| f64::from(s).exp());
+                let sum: f64 = shares.clone().sum();
+                back = shares.map(|share| -share / sum).collect();
+            }
+            back[classes[n] as usize] += 1.0;
+            back.iter_mut().for_each(|g| *g *= 1.3);
             back = Affine::of(&network, last)?.backward(&back);
             for population in network.topology().activations().into_iter().rev() {
                 let slope = slopes.pop().expect("one of each population");
@@ -163,19 +175,13 @@ fn the_gradient_matches_a_reference() -> Outcome<()> {
             for (got, expected) in found[n].iter().zip(back) {
                 assert!(
                     (f64::from(*got) - expected).abs() < 1e-5,
-                    "{encoder:?}, image {n}: {got} for {expected}"
+                    "{encoder:?}, {objective:?}, image {n}: {got} for {expected}"
                 );
             }
         }
         assert!(passed > 10 && stopped > 10, "{passed} {stopped}");
     }
     Ok(())
-}
-
-fn cosine(a: &Tensor, b: &Tensor) -> Outcome<f32> {
-    let dot =
-        |a: &Tensor, b: &Tensor| -> Outcome<f32> { Ok((a * b)?.sum_all()?.to_scalar::<f32>()?) };
-    Ok(dot(a, b)? / (dot(a, a)? * dot(b, b)?).sqrt())
 }
 
 fn spiking(source: &Ann, scales: &[f32]) -> Outcome<SpikingNetwork> {

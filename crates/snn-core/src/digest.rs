@@ -59,6 +59,8 @@ mod tests {
             assert_ne!(of([(name, &other)]).unwrap(), same, "{name} {other:?}");
         }
         assert_ne!(of([("a", &one), ("a", &one)]).unwrap(), same);
+        let (a, b) = (("a", &one), ("b", &one));
+        assert_ne!(of([a, b]).unwrap(), of([b, a]).unwrap());
         assert!(of([("a", &one.to_dtype(DType::F64).unwrap())]).is_err());
     }
 }

@@ -2,10 +2,11 @@
 
 mod common;
 
-use ann::SyntheticSet;
+use ann::{Ann, SyntheticSet};
 use common::{assert_same, network};
 use snn_core::progress::{Flow, silent};
 use snn_core::rng::Seed;
+use snn_core::{Layer, Topology};
 use synth::{Error, Generator, GeneratorConfig, SynthConfig, agreement, synthesise};
 use testkit::assert_thread_independent;
 
@@ -134,9 +135,22 @@ fn bad_settings_and_files_are_refused() {
         .parameters_mut()
         .replace(0, "weight", weight)
         .expect("replaced");
+    let of_other = generator().next_batch(&other, &mut silent);
+    assert!(of_other.is_err_and(|error| error.to_string().starts_with("ann: ")));
+    // the same weights in other layers
+    let mut layers = network(true).topology().layers().to_vec();
+    for layer in &mut layers {
+        if let Layer::BatchNorm { epsilon, .. } = layer {
+            *epsilon = 0.5;
+        }
+    }
+    let input = network(true).topology().input();
+    let layers = Topology::new("small", input, layers).expect("layers fit");
+    let in_other_layers = Ann::new(layers, network(true).parameters().clone());
     for (network, seed, part) in [
         (network(true), 9, "another seed"),
         (other, 8, "another network"),
+        (in_other_layers, 8, "another network"),
     ] {
         let resumed = Generator::resume(&path, &network, &config(), Seed::new(seed));
         let error = resumed.expect_err(part).to_string();

@@ -28,7 +28,7 @@ pub struct Pass<'a> {
     inputs: Vec<Option<Tensor>>,
     /// What normalisations took, by layer.
     statistics: BTreeMap<usize, BatchStatistics>,
-    /// Outputs of activations that are not of their making, by layer.
+    /// Outputs of activations that were measured elsewhere, by layer.
     measured: BTreeMap<usize, Tensor>,
 }
 
@@ -38,16 +38,30 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// Images of another shape.
     pub fn forward(ann: &'a Ann, images: &Tensor, mode: Mode<'a>) -> Result<Self> {
-        Self::forward_measured(ann, images, mode, BTreeMap::new())
+        Self::with(ann, images, mode, BTreeMap::new())
     }
 
-    /// As [`Pass::forward`], with other outputs of some activations than their functions give: `measured`, by layer, for example
-    /// rates of a spiking network. On the way back such an activation has the slope of its function at the input that the
-    /// measured outputs before it lead to, as if what was measured were its own (a ReLU, where its output is positive).
+    /// As [`Pass::forward`] in inference, where some activations did not give what their functions f do but what was measured, for
+    /// example the rates of a spiking network: `measured`, by layer, f32 and shaped as the activation's input,
+    /// `[N, C, ...]`. For the gradient of the images:
+    ///
+    /// ```text
+    /// y_l = measured_l        dL/dx_l = f'(x_l) dL/dy_l
+    /// ```
+    ///
+    /// at the inputs `x_l` that the measured outputs before lead to; of a ReLU, `f' = [y_l > 0]`.
     ///
     /// # Errors
     /// Those of [`Pass::forward`]; an output of another shape, or of a layer that is no activation.
     pub fn forward_measured(
+        ann: &'a Ann,
+        images: &Tensor,
+        measured: BTreeMap<usize, Tensor>,
+    ) -> Result<Self> {
+        Self::with(ann, images, Mode::Inference, measured)
+    }
+
+    fn with(
         ann: &'a Ann,
         images: &Tensor,
         mode: Mode<'a>,

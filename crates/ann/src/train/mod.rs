@@ -192,8 +192,8 @@ impl Trainer {
     ///
     /// # Errors
     /// Images or labels that do not fit the network; [`Error::Diverged`] when the loss or the weights leave the finite
-    /// numbers, [`Error::Threshold`] when a trained threshold is no longer positive; `Interrupted` when `watch` stops the
-    /// work. After any of these the trainer is of no further use: resume from the file saved last.
+    /// numbers, [`Error::Threshold`] when a trained threshold is no longer positive and finite; `Interrupted` when `watch`
+    /// stops the work. After any of these the trainer is of no further use: resume from the file saved last.
     pub fn epoch(
         &mut self,
         images: &Tensor,
@@ -385,23 +385,28 @@ impl Trainer {
         })
     }
 
-    /// That trained thresholds still are some, after a step.
+    /// Refuses trained thresholds that a step left not positive and finite.
     fn check_thresholds(&self, epoch: usize, step: usize) -> Result<()> {
-        for layer in self.ann.topology().activations() {
-            let Some(threshold) = self.ann.parameters().get(layer, "threshold") else {
-                continue;
-            };
-            let threshold = threshold.to_vec1::<f32>()?[0];
-            if !(threshold.is_finite() && threshold > 0.0) {
-                return Err(Error::Threshold {
-                    epoch,
-                    step,
-                    layer,
-                    threshold,
-                });
-            }
+        let parameters = self.ann.parameters();
+        let activations = self.ann.topology().activations().into_iter();
+        let (layers, thresholds): (Vec<usize>, Vec<&Tensor>) = activations
+            .filter_map(|layer| Some((layer, parameters.get(layer, "threshold")?)))
+            .unzip();
+        if layers.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        // from a device at once
+        let thresholds: Vec<f32> = Tensor::cat(&thresholds, 0)?.to_vec1()?;
+        let mut all = layers.into_iter().zip(thresholds);
+        match all.find(|(_, threshold)| !(threshold.is_finite() && *threshold > 0.0)) {
+            Some((layer, threshold)) => Err(Error::Threshold {
+                epoch,
+                step,
+                layer,
+                threshold,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// `running = (1 - momentum) running + momentum batch`, with the unbiased variance of the batch.

@@ -31,7 +31,7 @@ impl Through {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SpikeGradientConfig {
-    /// Window of one forward pass, in steps. Memory grows with it times [`AscentConfig::batch`].
+    /// Window of one forward pass, in steps. Through spikes, memory grows with it times [`AscentConfig::batch`].
     pub timesteps: usize,
     /// What the gradient goes back through.
     // left out where it is what it always was, so that what was computed then is known again
@@ -66,13 +66,19 @@ impl SpikeGradientConfig {
                 "has no part in a gradient through rates; leave it out, or set through = \"surrogate\"",
             ));
         }
+        if self.timesteps == 0 {
+            return Err(Error::argument("timesteps", "must be at least 1"));
+        }
+        if let Some(surrogate) = self.surrogate {
+            surrogate.check()?;
+        }
         self.ascent.check()
     }
 }
 
 /// Rebuilds `per_class` images of each class from a spiking network, backpropagating the class score of `timesteps` steps
-/// through them or through the rates. Poisson coding lets the gradient through as the identity at each step, so that the
-/// image's gradient is the sum over time; its noise is drawn afresh at each step of the ascent.
+/// through them or through the rates. Through the spikes, Poisson coding lets the gradient pass as the identity at each
+/// step, so that the image's gradient is the sum over time. Its noise is drawn afresh at each step of the ascent.
 ///
 /// # Errors
 /// Settings out of range or that do not go together, no images, no steps, scores that overflow, the watcher's wish to stop.

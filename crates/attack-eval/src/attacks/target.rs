@@ -75,13 +75,43 @@ impl Target for Ann {
     }
 }
 
-/// A spiking network run for a fixed window, with fresh coder noise at each step of the ascent.
+/// A spiking network, its weights constants, run for so many steps, with fresh coder noise at each step of the ascent.
 #[derive(Debug, Clone)]
-pub struct SpikingTarget {
-    network: SpikingNetwork,
-    timesteps: usize,
+pub(super) struct Window {
+    pub(super) network: SpikingNetwork,
+    pub(super) timesteps: usize,
     seed: Seed,
 }
+
+impl Window {
+    /// # Errors
+    /// No time steps.
+    pub(super) fn new(network: &SpikingNetwork, timesteps: usize, seed: Seed) -> Result<Self> {
+        if timesteps == 0 {
+            return Err(Error::argument("timesteps", "must be at least 1"));
+        }
+        let constants = network.parameters().detached();
+        Ok(Self {
+            network: network.clone().with_parameters(constants)?,
+            timesteps,
+            seed,
+        })
+    }
+
+    /// What the network is run on at a step of the ascent.
+    pub(super) fn batch<'a>(&self, images: &'a Tensor, ids: &'a [u64], step: usize) -> Batch<'a> {
+        Batch {
+            images,
+            ids,
+            seed: self.seed.index(step as u64),
+        }
+    }
+}
+
+/// A spiking network run for a fixed window, with fresh coder noise at each step of the ascent, whose gradient goes through
+/// each spike by the surrogate of its settings.
+#[derive(Debug, Clone)]
+pub struct SpikingTarget(Window);
 
 impl SpikingTarget {
     /// Takes the network's weights as constants: the graph goes through the image only.
@@ -89,39 +119,26 @@ impl SpikingTarget {
     /// # Errors
     /// No time steps.
     pub fn new(network: &SpikingNetwork, timesteps: usize, seed: Seed) -> Result<Self> {
-        if timesteps == 0 {
-            return Err(Error::argument("timesteps", "must be at least 1"));
-        }
-        Ok(Self {
-            network: network
-                .clone()
-                .with_parameters(network.parameters().detached())?,
-            timesteps,
-            seed,
-        })
+        Ok(Self(Window::new(network, timesteps, seed)?))
     }
 }
 
 impl Target for SpikingTarget {
     fn topology(&self) -> &Topology {
-        self.network.topology()
+        self.0.network.topology()
     }
 
     fn device(&self) -> Device {
-        self.network.parameters().device()
+        self.0.network.parameters().device()
     }
 
     fn class_scores(&self, images: &Tensor, ids: &[u64], step: usize) -> Result<Tensor> {
-        let batch = Batch {
-            images,
-            ids,
-            seed: self.seed.index(step as u64),
-        };
+        let window = &self.0;
         Ok(bptt::logits(
-            &self.network,
-            batch,
+            &window.network,
+            window.batch(images, ids, step),
             Mode::Inference,
-            self.timesteps,
+            window.timesteps,
             &bptt::Options::default(),
         )?)
     }

@@ -213,6 +213,13 @@ pub fn per_channel(source: &Ann, seed: Seed) -> Outcome<SpikingNetwork> {
     )?)
 }
 
+/// Cosine of the angle between two tensors.
+pub fn cosine(a: &Tensor, b: &Tensor) -> Outcome<f32> {
+    let dot =
+        |a: &Tensor, b: &Tensor| -> Outcome<f32> { Ok((a * b)?.sum_all()?.to_scalar::<f32>()?) };
+    Ok(dot(a, b)? / (dot(a, a)? * dot(b, b)?).sqrt())
+}
+
 /// Largest absolute difference.
 pub fn largest_difference(a: &Tensor, b: &Tensor) -> Outcome<f32> {
     Ok((a - b)?.abs()?.max_all()?.to_scalar::<f32>()?)

@@ -31,8 +31,8 @@ pub fn blocks(record: &Record) -> Vec<Block> {
         blocks.push(Block::Text(format!("Most accurate: {best}.")));
     }
     blocks.push(Block::Text(
-        "Drawn: accuracies on the validation images and, where the sweep attacks, the share of the pictures rebuilt by A1 \
-         and A2 from the encrypted network that the judge recognises; means over the seeds."
+        "Drawn: accuracies on the validation images and, where the sweep attacks, the share of the pictures that each attack \
+         rebuilds from the encrypted network in which the judge recognises their class; means over the seeds."
             .into(),
     ));
     blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {

@@ -35,7 +35,8 @@ fn same_kind(old: &Table, new: &Table) -> bool {
 /// Applies `KEY=VALUE` to a tree that holds every key there is.
 ///
 /// A key is dotted. One that starts at no key of the top level but at one of every variant, such as `encrypt.epochs`,
-/// is applied to all variants. A value is read as TOML, or as a string where the tree holds a string or nothing yet.
+/// is applied to all variants. A value is read as TOML, or as a string where the tree holds one; a word as one where it holds
+/// nothing yet.
 ///
 /// # Errors
 /// No `=`; an unknown key, with its siblings; a value of another type.
@@ -104,8 +105,10 @@ fn replace(tree: &mut Table, path: &[&str], text: &str) -> Result<()> {
     let old = match table.get_mut(last) {
         Some(old) => old,
         None if OPTIONAL.contains(&last) => {
-            let word = || Value::String(text.trim().to_string());
-            table.insert(last.to_string(), parse(text).unwrap_or_else(word));
+            let value = parse(text)
+                .or_else(|| word(text))
+                .with_context(|| format!("--set {key}: `{text}` is not a TOML value"))?;
+            table.insert(last.to_string(), value);
             return Ok(());
         }
         None => bail!("--set {key}: unknown key `{last}`; there are: {siblings}"),
@@ -127,6 +130,13 @@ fn parse(text: &str) -> Option<Value> {
         .parse::<Table>()
         .ok()?
         .remove("value")
+}
+
+/// A name without quotes.
+fn word(text: &str) -> Option<Value> {
+    let text = text.trim();
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    (!text.is_empty() && text.chars().all(plain)).then(|| Value::String(text.into()))
 }
 
 fn typed(old: &Value, text: &str) -> Result<Value> {
@@ -208,6 +218,7 @@ mod tests {
         assert!(message("data.test_limit=many").contains("needs integer"));
         assert!(message("data.test_limit.x=1").contains("`data.test_limit` is a value"));
         assert!(message("data.test_limit").contains("KEY=VALUE"));
+        assert!(message("encrypt.surrogate={ kind = 'atan'").contains("not a TOML value"));
     }
 
     #[test]

@@ -38,7 +38,7 @@ fn row(key: &str, label: impl Into<String>, unit: Unit) -> Row {
 
 const ATTACKS: [(&str, &str); 2] = [
     ("back_conversion", "A1 (weights read as an ANN)"),
-    ("spike_gradient", "A2 (through the spikes)"),
+    ("spike_gradient", "A2 (on the running network)"),
 ];
 const TARGETS: [(&str, &str); 3] = [
     ("ann", "source network"),

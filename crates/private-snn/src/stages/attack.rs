@@ -22,7 +22,7 @@ const FORMAT: &str = "reconstruction/1";
 pub struct AttackConfig {
     /// Pictures per class of A1.
     pub images_per_class: usize,
-    /// Pictures per class of A2, which costs T times as much; 0 for as many as A1.
+    /// Pictures per class of A2, which costs up to T times as much; 0 for as many as A1.
     pub spike_images_per_class: usize,
     /// Training images that the pictures are compared with (FID, nearest neighbour); 0 for all.
     pub real_images: usize,
@@ -54,10 +54,6 @@ impl AttackConfig {
             .ascent
             .check()
             .context("back_conversion.ascent")?;
-        self.spike_gradient
-            .ascent
-            .check()
-            .context("spike_gradient.ascent")?;
         self.spike_gradient.check().context("spike_gradient")
     }
 }

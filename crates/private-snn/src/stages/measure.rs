@@ -19,7 +19,7 @@ pub enum Reach {
     Encrypt,
     /// And what attack A1 rebuilds from the encrypted network.
     Attack,
-    /// And what attack A2 does.
+    /// And what attack A2 rebuilds from it.
     SpikeAttack,
 }
 

@@ -153,3 +153,22 @@ pub fn divergence(error: &anyhow::Error) -> Option<String> {
 pub fn finite(value: f64) -> Value {
     serde_json::Number::from_f64(value).map_or(Value::Null, Value::Number)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lost_threshold_is_a_divergence() {
+        let lost = ann::Error::Threshold {
+            epoch: 2,
+            step: 3,
+            layer: 4,
+            threshold: -0.5,
+        };
+        let error = anyhow::Error::from(lost).context("stage train");
+        let said = divergence(&error).expect("a divergence");
+        assert!(said.contains("layer 4 became -0.5"), "{said}");
+        assert!(divergence(&anyhow::anyhow!("no such file")).is_none());
+    }
+}

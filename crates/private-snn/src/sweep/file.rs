@@ -273,7 +273,7 @@ mod tests {
             (GRID.replace("title", "titel"), vec!["titel", "title"]),
             (
                 GRID.replace("\"encrypt\"", "\"conversion\""),
-                vec!["goal", "`convert`, `encrypt`, `attack`"],
+                vec!["goal", "`convert`, `encrypt`, `attack`, `spike_attack`"],
             ),
             (GRID.replace("\"grid\"", "\"tree\""), vec!["tree", "random"]),
             (GRID.replace("[1, 2]", "[]"), vec!["seeds", "at least one"]),

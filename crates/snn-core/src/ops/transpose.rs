@@ -13,10 +13,10 @@ const SIDE: usize = 8;
 /// As [`transpose`]; the instructions exist.
 type Transpose = unsafe fn(Rows, (usize, usize), Columns);
 
-/// Where rows are read, and from one to the next.
+/// Where the first row is read, and the distance from one row to the next.
 type Rows = (*const f32, usize);
 
-/// Where they are written as columns, and from one number of a row to the next.
+/// Where the first column of the rows is written as a row, and the distance from one to the next.
 type Columns = (*mut f32, usize);
 
 /// `to[j * to_row + i] = from[i * from_row + j]` for i below `rows` and j below `columns`.
@@ -94,33 +94,36 @@ mod x86 {
     ) {
         let (whole_rows, squares) = (rows - rows % SIDE, columns - columns % SIDE);
         let whole = columns - columns % HALF;
-        // Planes lie at distances of powers of two, where a cache keeps few lines: what is read or written there is
-        // taken a whole line at a time.
+        // The wider apart side has the planes, mostly at a power of two, where the first-level cache keeps few lines. Of planes
+        // that are written, 16 numbers, a line, follow one another; of planes that are read, they do so anyway.
         let together = if to_row > from.1 { 2 * SIDE } else { SIDE };
-        // SAFETY: the caller's promise; what is taken lies within the rows and columns, and so does what that leaves.
+        // SAFETY: the caller's promise; what is taken lies within the rows and columns, and what that leaves is not empty.
         unsafe {
-            let half = |i, j| (load(at(from, i, j)), (to.add(j * to_row + i), to_row));
+            let place = |i, j| (to.add(j * to_row + i), to_row);
             for first in (0..whole_rows).step_by(together) {
                 let some_rows = first..whole_rows.min(first + together);
                 for j in (0..squares).step_by(SIDE) {
                     for i in some_rows.clone().step_by(SIDE) {
-                        let (left, right) = (half(i, j), half(i, j + HALF));
-                        store(left.0, left.1);
-                        store(right.0, right.1);
+                        let (left, right) = (load(at(from, i, j)), load(at(from, i, j + HALF)));
+                        store(left, place(i, j));
+                        store(right, place(i, j + HALF));
                     }
                 }
                 // planes of four columns are as common as they are narrow
                 if squares < whole {
                     for i in some_rows.step_by(SIDE) {
-                        let last = half(i, squares);
-                        store(last.0, last.1);
+                        store(load(at(from, i, squares)), place(i, squares));
                     }
                 }
             }
-            let right = (to.add(whole * to_row), to_row);
-            some(at(from, 0, whole), (whole_rows, columns - whole), right);
-            let below = (to.add(whole_rows), to_row);
-            some(at(from, whole_rows, 0), (rows - whole_rows, columns), below);
+            if whole < columns && whole_rows > 0 {
+                let right = (whole_rows, columns - whole);
+                some(at(from, 0, whole), right, place(0, whole));
+            }
+            if whole_rows < rows && columns > 0 {
+                let below = (rows - whole_rows, columns);
+                some(at(from, whole_rows, 0), below, place(whole_rows, 0));
+            }
         }
     }
 
@@ -167,36 +170,37 @@ mod x86 {
 mod tests {
     use super::*;
 
+    /// All remainders, on sides whose last number is the last of its memory.
     #[test]
     fn rows_become_columns() {
-        for (rows, columns) in [
-            (1, 1),
-            (8, 8),
-            (16, 24),
-            (7, 9),
-            (33, 17),
-            (24, 4),
-            (17, 12),
-            (3, 40),
-            (40, 3),
-        ] {
-            let (from_row, to_row) = (columns + 3, rows + 2);
-            let from: Vec<f32> = (0..rows * from_row).map(|i| i as f32).collect();
-            for transpose in [best(), portable] {
-                let mut to = vec![-1f32; columns * to_row];
-                // SAFETY: both have room for all rows and columns.
-                unsafe {
-                    let target = (to.as_mut_ptr(), to_row);
-                    transpose((from.as_ptr(), from_row), (rows, columns), target);
-                }
-                for (place, value) in to.iter().enumerate() {
-                    let (j, i) = (place / to_row, place % to_row);
-                    let expected = if i < rows {
-                        from[i * from_row + j]
-                    } else {
-                        -1.0
-                    };
-                    assert_eq!(*value, expected, "{rows} x {columns}: row {i}, column {j}");
+        for (rows, columns) in
+            (0..=41).flat_map(|rows| (0..=21).map(move |columns| (rows, columns)))
+        {
+            // either side wider apart than the other
+            for (from_row, to_row) in [(columns + 3, rows + 40), (columns + 40, rows)] {
+                let len = |lines: usize, pitch: usize, last: usize| match lines {
+                    0 => 0,
+                    lines => (lines - 1) * pitch + last,
+                };
+                let from: Vec<f32> = (0..len(rows, from_row, columns))
+                    .map(|i| i as f32)
+                    .collect();
+                for any in [best(), portable, transpose] {
+                    let mut to = vec![-1f32; len(columns, to_row, rows)];
+                    // SAFETY: both have room for all rows and columns.
+                    unsafe {
+                        let target = (to.as_mut_ptr(), to_row);
+                        any((from.as_ptr(), from_row), (rows, columns), target);
+                    }
+                    for (place, value) in to.iter().enumerate() {
+                        let (j, i) = (place / to_row, place % to_row);
+                        let expected = if i < rows {
+                            from[i * from_row + j]
+                        } else {
+                            -1.0
+                        };
+                        assert_eq!(*value, expected, "{rows} x {columns}: row {i}, column {j}");
+                    }
                 }
             }
         }

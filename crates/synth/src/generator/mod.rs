@@ -10,7 +10,7 @@ use candle_core::{Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 use snn_core::progress::{Watch, report};
 use snn_core::rng::Seed;
-use snn_core::{checkpoint, digest};
+use snn_core::{Topology, checkpoint, digest};
 
 use self::network::Network;
 use crate::loss::loss_gradient;
@@ -29,7 +29,8 @@ const FORMAT: &str = "generator/2";
 ///
 /// with Adam, whose moments begin anew with each batch; the vectors are then done with, the weights go on to the next
 /// batch, which therefore needs few iterations. Targets are those of [`crate::synthesise`]. A batch depends on all before
-/// it, so that a set cannot be made in parts apart; what it starts from is in [`Generator::save`], of the classifier a fingerprint.
+/// it, so that a set cannot be made in parts apart; what it starts from is in [`Generator::save`], the classifier's topology and the
+/// fingerprint of its weights among it.
 ///
 /// One generator for all images and vectors optimised together with it are from Fang et al., "Up to 100x faster
 /// data-free knowledge distillation", AAAI 2022; its meta-learning and its adversarial student are left out.
@@ -40,8 +41,26 @@ pub struct Generator {
     network: Network,
     seed: Seed,
     made: usize,
-    /// Fingerprint of the classifier.
-    source: String,
+    /// The classifier's layers, and the fingerprint of its weights.
+    source: Source,
+}
+
+/// What tells one classifier from another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Source {
+    topology: Topology,
+    sha256: String,
+}
+
+impl Source {
+    fn of(ann: &Ann) -> Result<Self> {
+        let tensors = ann.parameters().tensors().iter();
+        Ok(Self {
+            topology: ann.topology().clone(),
+            sha256: digest::of(tensors.map(|(name, tensor)| (name.as_str(), tensor)))?,
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,7 +70,9 @@ struct Description {
     config: SynthConfig,
     seed: u64,
     made: usize,
-    source_sha256: String,
+    // none in files of the format before
+    #[serde(default)]
+    source: Option<Source>,
 }
 
 impl Generator {
@@ -74,7 +95,7 @@ impl Generator {
             own,
             seed,
             made: 0,
-            source: fingerprint(ann)?,
+            source: Source::of(ann)?,
         })
     }
 
@@ -87,13 +108,17 @@ impl Generator {
     /// `watch` hears of every iteration.
     ///
     /// # Errors
-    /// No image left to make; a loss that is not finite; the watcher's wish to stop, after which the weights are no
+    /// No image left to make; another classifier than it began with; a loss that is not finite; the watcher's wish to stop, after which the weights are no
     /// longer those that the batch began with: go on from what was saved before.
     pub fn next_batch(&mut self, ann: &Ann, watch: &mut Watch) -> Result<SyntheticSet> {
         let config = &self.config;
         let range = self.made..config.count.min(self.made + config.batch);
         if range.is_empty() {
             return Err(Error::argument("generator", "has made all images"));
+        }
+        if Source::of(ann)? != self.source {
+            let message = "is another network than the one that the generator began with";
+            return Err(Error::argument("ann", message));
         }
         let ann = constants(ann)?;
         let similarity = class_similarity(&ann)?;
@@ -171,7 +196,7 @@ impl Generator {
             config: self.config.clone(),
             seed: self.seed.value(),
             made: self.made,
-            source_sha256: self.source.clone(),
+            source: Some(self.source.clone()),
         };
         Ok(checkpoint::save(path, &tensors, &description)?)
     }
@@ -187,13 +212,16 @@ impl Generator {
         let (tensors, description): (_, Description) = checkpoint::load(path, &device)?;
         let fault = |message: String| checkpoint::fault(path, message);
         if description.format != FORMAT {
-            let message = format!("holds a `{}`, not a `{FORMAT}`", description.format);
+            let message = format!(
+                "holds a `{}`, not a `{FORMAT}`; delete it to have it made again",
+                description.format
+            );
             return Err(fault(message).into());
         }
         if description.config != *config || description.seed != seed.value() {
             return Err(fault("is of other settings or of another seed".into()).into());
         }
-        if description.source_sha256 != generator.source {
+        if description.source.as_ref() != Some(&generator.source) {
             return Err(fault("was made for another network".into()).into());
         }
         for (name, variable) in generator.network.variables() {
@@ -206,14 +234,6 @@ impl Generator {
         generator.made = description.made;
         Ok(generator)
     }
-}
-
-/// Of a network's tensors.
-fn fingerprint(ann: &Ann) -> Result<String> {
-    let tensors = ann.parameters().tensors().iter();
-    Ok(digest::of(
-        tensors.map(|(name, tensor)| (name.as_str(), tensor)),
-    )?)
 }
 
 /// Adam without weight decay.

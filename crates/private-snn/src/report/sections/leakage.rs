@@ -183,7 +183,7 @@ fn ascent(of: &Value) -> String {
 fn attack_name(attack: &Value) -> String {
     match attack.as_str() {
         Some("back_conversion") => "A1 back-conversion".into(),
-        Some("spike_gradient") => "A2 through the spikes".into(),
+        Some("spike_gradient") => "A2 on the running network".into(),
         _ => text(attack),
     }
 }
