@@ -1,5 +1,7 @@
 //! What a sweep's record says: its table and its pictures.
 
+use serde_json::Value;
+
 use super::document::Block;
 use crate::sweep::{Record, best, lines, pictures};
 
@@ -17,10 +19,11 @@ pub fn blocks(record: &Record) -> Vec<Block> {
     let mut blocks = vec![
         Block::Heading(3, title.into()),
         Block::Text(format!(
-            "Sweep {name}: experiment {}, profile {}, variant {}; `cargo xtask sweep {name}`.",
+            "Sweep {name}: experiment {}, profile {}, variant {}{}; `cargo xtask sweep {name}`.",
             of("experiment"),
             of("profile"),
-            of("variant")
+            of("variant"),
+            in_all_runs(&sweep["set"])
         )),
         Block::Table {
             head,
@@ -41,4 +44,32 @@ pub fn blocks(record: &Record) -> Vec<Block> {
         caption: format!("{}.", picture.title),
     }));
     blocks
+}
+
+/// The settings that a sweep changes in the experiment for all its runs.
+fn in_all_runs(set: &Value) -> String {
+    let set = set.as_array().map_or(&[][..], Vec::as_slice);
+    let words: Vec<&str> = set.iter().filter_map(Value::as_str).collect();
+    match words.is_empty() {
+        true => String::new(),
+        false => format!(
+            ", in all runs {} unless a run says otherwise",
+            words.join(", ")
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn settings_of_all_runs_are_named() {
+        let said = in_all_runs(&json!(["a.b=1", "c=2"]));
+        assert_eq!(said, ", in all runs a.b=1, c=2 unless a run says otherwise");
+        assert_eq!(in_all_runs(&json!([])), "");
+        assert_eq!(in_all_runs(&Value::Null), "");
+    }
 }
