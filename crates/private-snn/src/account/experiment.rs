@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::Block;
-use crate::report::{Curves, Row, curves, rows, show_spread, target_name, verdict};
+use crate::report::{Curves, Row, Verdict, curves, rows, show_spread, target_name, verdict};
 
 /// An evidence file.
 #[derive(Debug, Clone)]
@@ -17,6 +17,12 @@ pub struct Account {
 }
 
 impl Account {
+    /// Experiment and profile.
+    pub fn title(&self) -> String {
+        let of = |key: &str| self.evidence[key].as_str().unwrap_or("?");
+        format!("{}, {}", of("experiment"), of("profile"))
+    }
+
     /// Name of the variant at the top.
     pub fn headline(&self) -> &str {
         self.evidence["headline"].as_str().unwrap_or_default()
@@ -103,16 +109,12 @@ impl Account {
         Some(Block::Text(text))
     }
 
-    /// Where the figures show that the encryption fails: a sentence per variant.
-    pub fn verdicts(&self) -> Vec<Block> {
-        let variants = self.evidence["variants"].as_object();
-        variants
+    /// Where the figures show that the encryption fails, by variant, in the order of [`Account::variants`].
+    pub fn verdicts(&self) -> Vec<(&String, Verdict)> {
+        let of = |name: &String, key: &str| self.evidence["variants"][name][key]["mean"].as_f64();
+        self.variants()
             .into_iter()
-            .flatten()
-            .filter_map(|(name, rows)| {
-                let sentence = verdict(|key| rows[key]["mean"].as_f64(), self.seeds())?;
-                Some(Block::Text(format!("{name}: {sentence}")))
-            })
+            .filter_map(|name| Some((name, verdict(|key| of(name, key), self.seeds())?)))
             .collect()
     }
 

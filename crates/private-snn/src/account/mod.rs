@@ -1,6 +1,7 @@
 //! The account of everything that has a record: all experiments side by side, each alone, and the sweeps, as Markdown, as a
 //! page that opens offline, and in the README.
 
+mod brief;
 mod document;
 mod experiment;
 mod overall;

@@ -50,9 +50,9 @@ impl Column {
 }
 
 /// The table of the headline variants, a column each, and of what the paper claims. What has no record is empty.
-pub fn table<'a>(columns: impl IntoIterator<Item = &'a Column>, accounts: &[Account]) -> Block {
+pub fn table(columns: &[Column], accounts: &[Account]) -> Block {
     let columns: Vec<(&Column, Option<&Account>)> = columns
-        .into_iter()
+        .iter()
         .map(|column| {
             let account = accounts.iter().find(|account| account.stem == column.stem);
             (column, account)
@@ -80,24 +80,22 @@ pub fn table<'a>(columns: impl IntoIterator<Item = &'a Column>, accounts: &[Acco
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let mut claims: Vec<&str> = columns
-            .iter()
-            .filter_map(|(column, _)| Some(column.paper.as_ref()?.beside(&row.key)?.claim.as_str()))
-            .collect();
-        claims.dedup();
-        let claims = match claims.is_empty() {
-            true => empty(),
-            false => claims.join("; "),
-        };
-        let cells = cells.into_iter().map(|cell| cell.unwrap_or_else(empty));
-        table.push((row.label, cells.chain([claims]).collect()));
+        let claims = claims(columns.iter().map(|(column, _)| *column), &row.key);
+        let cells = cells.into_iter().chain([claims]);
+        let cells = cells.map(|cell| cell.unwrap_or_else(empty));
+        table.push((row.label, cells.collect()));
     }
     Block::Table { head, rows: table }
 }
 
-/// Whether there is a record.
-pub fn has_record(column: &Column, accounts: &[Account]) -> bool {
-    accounts.iter().any(|account| account.stem == column.stem)
+/// What the paper claims of a row on the data sets of some experiments; nothing if it claims nothing.
+pub fn claims<'a>(columns: impl IntoIterator<Item = &'a Column>, row: &str) -> Option<String> {
+    let mut claims: Vec<&str> = columns
+        .into_iter()
+        .filter_map(|column| Some(column.paper.as_ref()?.beside(row)?.claim.as_str()))
+        .collect();
+    claims.dedup();
+    (!claims.is_empty()).then(|| claims.join("; "))
 }
 
 /// Which records were made with other settings than the files have now; nothing if none was.

@@ -26,4 +26,4 @@ pub use results::{Results, file_name};
 pub(crate) use rows::{Row, Unit, rows, show, show_spread, target_name};
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale};
-pub(crate) use verdict::verdict;
+pub(crate) use verdict::{Failure, Verdict, verdict};

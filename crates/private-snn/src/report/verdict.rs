@@ -1,5 +1,7 @@
 //! What the figures say of the protection, in plain words.
 
+use std::fmt;
+
 use serde_json::Value;
 
 /// Points of accuracy within which the ReLU reading counts as unharmed.
@@ -7,11 +9,55 @@ const READING: f64 = 0.05;
 /// Share of recognised pictures within which A1 counts as unhindered.
 const REBUILT: f64 = 0.10;
 
-/// A sentence where the figures show that the encryption fails: the better one of the encrypted network's readings is
-/// within 5 points of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where
-/// the judge recognises at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the
-/// figure of a row ([`super::rows::rows`]), the mean where there are several `runs`.
-pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<String> {
+/// How the encryption fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// All signs are against it.
+    HidesNothing,
+    /// Some are.
+    HidesPart,
+    /// The weights still classify, and A1 has no say.
+    StillClassifies,
+}
+
+impl Failure {
+    /// In words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::HidesNothing => "the encryption hides nothing that these attacks can see",
+            Self::HidesPart => "the encryption hides at most a part of what these attacks can see",
+            Self::StillClassifies => {
+                "the encrypted weights still classify about as well as the network itself or better, while A1 rebuilds \
+                 too little from the converted network to tell"
+            }
+        }
+    }
+}
+
+/// A failure with the figures that show it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// How the encryption fails.
+    pub failure: Failure,
+    figures: String,
+    runs: usize,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.runs {
+            1 => write!(f, "On this run")?,
+            runs => write!(f, "On these {runs} runs (mean)")?,
+        }
+        write!(f, " {}: {}.", self.failure.words(), self.figures)
+    }
+}
+
+/// Where the figures show that the encryption fails: the better one of the encrypted network's readings is within 5 points
+/// of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where the judge recognises
+/// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
+/// ([`super::rows::rows`]), the mean where there are several `runs`.
+pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verdict> {
     let of = |key: &str| figure(key).filter(|value| value.is_finite());
     let readings = [
         ("plain ReLUs", of("leakage.encrypted.relu_reading_accuracy")),
@@ -49,25 +95,23 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Stri
     if !signs.iter().any(|(fails, _)| *fails) {
         return None;
     }
-    let opening = if weak {
-        "the encrypted weights still classify about as well as the network itself or better, while A1 rebuilds too little \
-         from the converted network to tell"
+    let failure = if weak {
+        Failure::StillClassifies
     } else if signs.iter().all(|(fails, _)| *fails) {
-        "the encryption hides nothing that these attacks can see"
+        Failure::HidesNothing
     } else {
-        "the encryption hides at most a part of what these attacks can see"
-    };
-    let where_ = if runs > 1 {
-        format!("On these {runs} runs (mean)")
-    } else {
-        "On this run".into()
+        Failure::HidesPart
     };
     let words: Vec<String> = signs.into_iter().map(|(_, words)| words).collect();
-    Some(format!("{where_} {opening}: {}.", words.join("; ")))
+    Some(Verdict {
+        failure,
+        figures: words.join("; "),
+        runs,
+    })
 }
 
-/// The sentence of one variant of a report.
-pub fn of_report(report: &Value, variant: &str) -> Option<String> {
+/// That of one variant of a report.
+pub fn of_report(report: &Value, variant: &str) -> Option<Verdict> {
     verdict(|key| super::rows::figure(report, variant, key), 1)
 }
 
@@ -87,6 +131,7 @@ mod tests {
             },
             runs,
         )
+        .map(|verdict| verdict.to_string())
     }
 
     #[test]
@@ -119,7 +164,7 @@ mod tests {
             },
             1,
         );
-        let text = said.unwrap();
+        let text = said.unwrap().to_string();
         assert!(text.contains("network of rates classify 90.0 %"), "{text}");
     }
 

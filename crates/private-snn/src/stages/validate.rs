@@ -51,6 +51,11 @@ impl ValidatedNetwork {
     pub fn quoted(&self) -> Option<&WindowAccuracy> {
         self.accuracy_by_t.last()
     }
+
+    /// The window before that.
+    pub fn sooner(&self) -> Option<&WindowAccuracy> {
+        self.accuracy_by_t.iter().rev().nth(1)
+    }
 }
 
 /// The weights of an encrypted network, read without its spikes.

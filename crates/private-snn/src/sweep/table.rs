@@ -20,12 +20,18 @@ pub struct Figure {
 pub(super) const CONTROL: &str = "with real data at T";
 
 /// The figures of the table, in order.
-pub const FIGURES: [Figure; 14] = [
+pub const FIGURES: [Figure; 16] = [
     Figure {
         name: "source",
         unit: Unit::Percent,
         of: |measures| Some(measures.source.accuracy),
         timesteps: |_| None,
+    },
+    Figure {
+        name: "converted, sooner",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.converted.sooner()?.accuracy),
+        timesteps: |measures| Some(measures.converted.sooner()?.timesteps),
     },
     Figure {
         name: "converted at T",
@@ -38,6 +44,12 @@ pub const FIGURES: [Figure; 14] = [
         unit: Unit::Percent,
         of: |measures| Some(measures.converted_with_real_data.quoted()?.accuracy),
         timesteps: |measures| Some(measures.converted_with_real_data.quoted()?.timesteps),
+    },
+    Figure {
+        name: "encrypted, sooner",
+        unit: Unit::Percent,
+        of: |measures| Some(measures.encrypted.as_ref()?.sooner()?.accuracy),
+        timesteps: |measures| Some(measures.encrypted.as_ref()?.sooner()?.timesteps),
     },
     Figure {
         name: "encrypted at T",
@@ -266,6 +278,22 @@ mod tests {
             best(&two).unwrap(),
             "encrypt.epochs=1 (encrypted 66.7 % at 4)"
         );
+    }
+
+    #[test]
+    fn a_shorter_window_has_a_column_of_its_own_and_no_say() {
+        let mut two = record(2, &[0, 1]);
+        for (number, entry) in two.runs.iter_mut().enumerate() {
+            let windows = &mut entry.figures.as_mut().unwrap().converted.accuracy_by_t;
+            let mut shorter = windows[0].clone();
+            (shorter.timesteps, shorter.accuracy) = (2, 0.25 - 0.1 * number as f64);
+            windows.insert(0, shorter);
+        }
+        let text = table(&two);
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].contains("converted, sooner") && !lines[0].contains("encrypted, sooner"));
+        assert!(lines[1].contains("25.0 % at 2") && lines[2].contains("15.0 % at 2"));
+        assert!(best(&two).unwrap().starts_with("encrypt.epochs=2"));
     }
 
     #[test]

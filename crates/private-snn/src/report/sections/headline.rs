@@ -58,7 +58,8 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
     body.push_str(&table("results", &caption, &head, &lines));
     for (name, _) in variants(report) {
         if let Some(verdict) = verdict::of_report(report, name) {
-            let _ = write!(body, "<p><b>{}</b>: {}</p>", escape(name), escape(&verdict));
+            let words = escape(&verdict.to_string());
+            let _ = write!(body, "<p><b>{}</b>: {words}</p>", escape(name));
         }
     }
     section(html, "Results", &body);

@@ -1,0 +1,134 @@
+//! What the README says of all records: a line of few figures for each variant, and where the encryption fails.
+
+use std::collections::BTreeMap;
+
+use super::document::Block;
+use super::experiment::Account;
+use super::overall::{Column, claims};
+use crate::report::{Failure, Row, rows};
+
+/// Heads of the columns with the rows of the report that they show: the best of them by mean.
+const COLUMNS: [(&str, &[&str]); 9] = [
+    ("source network", &["ann.test_accuracy"]),
+    ("converted without data", &["converted.test_accuracy"]),
+    ("encrypted", &["encrypted.test_accuracy"]),
+    ("lost against the source", &["encrypted.drop_vs_ann"]),
+    ("energy gain", &["energy.ratio_rate"]),
+    (
+        "encrypted weights read as an ANN",
+        &[
+            "leakage.encrypted.relu_reading_accuracy",
+            "leakage.encrypted.rate_reading_accuracy",
+        ],
+    ),
+    (
+        "A1 on the converted",
+        &["attacks.back_conversion.converted.judge_top1"],
+    ),
+    (
+        "A1 on the encrypted",
+        &["attacks.back_conversion.encrypted.judge_top1"],
+    ),
+    (
+        "A2 on the encrypted",
+        &["attacks.spike_gradient.encrypted.judge_top1"],
+    ),
+];
+
+const LEGEND: &str = "Accuracies on test images, of spiking networks after the given number of time steps T; what is lost, on the images \
+     that these are evaluated on, which are not everywhere all. Energy gain: over the source network, by mean firing \
+     rate per step. A1 raises a class score of the weights read as an ANN, A2 of the running network: share of the \
+     pictures so rebuilt in which an independent judge recognises their class.";
+
+/// The table and what it says. Variants without a record are not in it.
+pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
+    let known: BTreeMap<String, Row> = rows()
+        .into_iter()
+        .map(|row| (row.key.clone(), row))
+        .collect();
+    let lines = accounts.iter().flat_map(|account| {
+        let known = &known;
+        account.variants().into_iter().map(move |variant| {
+            let cells = COLUMNS.map(|(_, keys)| cell(account, variant, keys, known));
+            (name(account, variant), cells.to_vec())
+        })
+    });
+    let mut lines: Vec<(String, Vec<String>)> = lines.collect();
+    let claimed = COLUMNS.map(|(_, keys)| {
+        let claims = keys.iter().find_map(|key| claims(columns, key));
+        claims.unwrap_or_else(|| "–".into())
+    });
+    lines.push(("the paper claims".into(), claimed.to_vec()));
+    let head = std::iter::once("").chain(COLUMNS.map(|(head, _)| head));
+    let mut by_seeds: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for account in accounts {
+        let names = by_seeds.entry(account.seeds()).or_default();
+        names.push(account.title());
+    }
+    let seeds = by_seeds
+        .into_iter()
+        .map(|(seeds, names)| format!("{seeds} ({})", names.join("; ")));
+    let seeds: Vec<String> = seeds.collect();
+    let mut blocks = vec![
+        Block::Table {
+            head: head.map(String::from).collect(),
+            rows: lines,
+        },
+        Block::Text(format!("{LEGEND} Seeds: {}.", seeds.join(", "))),
+    ];
+    let mut failures: BTreeMap<Failure, Vec<String>> = BTreeMap::new();
+    for account in accounts {
+        for (variant, verdict) in account.verdicts() {
+            let names = failures.entry(verdict.failure).or_default();
+            names.push(name(account, variant));
+        }
+    }
+    if !failures.is_empty() {
+        let said: Vec<String> = failures
+            .into_iter()
+            .map(|(failure, names)| format!("{} ({})", failure.words(), names.join("; ")))
+            .collect();
+        blocks.push(Block::Text(format!(
+            "**What this says of the method:** {}.",
+            said.join("; ")
+        )));
+    }
+    blocks
+}
+
+fn name(account: &Account, variant: &str) -> String {
+    format!("{}: {variant}", account.title())
+}
+
+/// The best of some rows, those of spiking networks with their T.
+fn cell(account: &Account, variant: &str, keys: &[&str], rows: &BTreeMap<String, Row>) -> String {
+    let mean = |key: &str| account.evidence["variants"][variant][key]["mean"].as_f64();
+    let best = keys
+        .iter()
+        .filter_map(|key| Some((*key, mean(key)?)))
+        .reduce(|best, next| if next.1 > best.1 { next } else { best });
+    let figure = best.and_then(|(key, _)| {
+        let figure = account.cell(variant, rows.get(key)?)?;
+        let timesteps = key
+            .strip_suffix(".test_accuracy")
+            .and_then(|network| mean(&format!("{network}.timesteps")));
+        Some(match timesteps {
+            Some(timesteps) => format!("{figure} at T = {timesteps}"),
+            None => figure,
+        })
+    });
+    figure.unwrap_or_else(|| "–".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_shows_rows_that_there_are() {
+        let rows = rows();
+        for key in COLUMNS.iter().flat_map(|(_, keys)| *keys) {
+            assert!(rows.iter().any(|row| row.key == *key), "{key}");
+        }
+    }
+}
