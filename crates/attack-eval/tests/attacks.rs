@@ -77,6 +77,44 @@ fn both_updates_and_objectives_raise_the_class_logit() -> Outcome<()> {
 }
 
 #[test]
+fn of_unit_size_the_gradient_does_not_tell_how_steep_the_scores_are() -> Outcome<()> {
+    let gentle = network(false, Seed::new(3))?;
+    let mut steep = gentle.clone();
+    let last = *gentle.topology().weighted().last().expect("a readout");
+    let weight = gentle.parameters().weight(last)?;
+    // a power of two, so that nothing rounds differently
+    let raised = (weight * 1024.0)?;
+    steep.parameters_mut().replace(last, "weight", raised)?;
+    for update in [Update::Gradient, Update::Adam] {
+        let run = |ann: &Ann, unit_gradient| {
+            let config = BackConversionConfig {
+                ascent: AscentConfig {
+                    update,
+                    learning_rate: 0.05,
+                    unit_gradient,
+                    total_variation: 0.3,
+                    weight_decay: 0.1,
+                    ..short(AscentConfig::adam())
+                },
+                ..BackConversionConfig::default()
+            };
+            back_conversion::run(ann, &config, 2, Seed::new(1), &mut silent)
+        };
+        let (a, b) = (run(&gentle, true)?, run(&steep, true)?);
+        assert_eq!(largest_difference(&a.images, &b.images)?, 0.0, "{update:?}");
+        let logit = mean_class_logit(&gentle, &a)?;
+        assert!(logit > 0.3, "{update:?}: {logit}");
+        // as they are, the steeper scores drown the pulls
+        let (a, b) = (run(&gentle, false)?, run(&steep, false)?);
+        assert!(
+            largest_difference(&a.images, &b.images)? > 0.5,
+            "{update:?}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
 fn through_the_spikes_the_class_score_rises_too() -> Outcome<()> {
     let spiking = per_layer(&network(false, Seed::new(3))?, &[0.4, 0.3, 0.2])?;
     let config = |iterations| SpikeGradientConfig {

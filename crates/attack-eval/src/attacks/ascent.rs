@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use snn_core::progress::{self, Watch};
 use snn_core::rng::Seed;
 
-use super::pixels::{Blur, roll, subtract_total_variation};
+use super::pixels::{Blur, roll, subtract_total_variation, to_unit};
 use super::{Reconstruction, Target};
 use crate::{Error, Result, check};
 
@@ -33,8 +33,8 @@ pub enum Update {
     Adam,
 }
 
-/// Settings of the ascent. One iteration is: blur if it is due; gradient `g` of the objective at the (jittered) image;
-/// `g -= weight_decay * x + total_variation * dTV/dx`; update; clamp to [-1, 1].
+/// Settings of the ascent. One iteration is: blur if it is due; gradient `g` of the objective at the (jittered) image, if
+/// so set divided by its root mean square; `g -= weight_decay * x + total_variation * dTV/dx`; update; clamp to [-1, 1].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AscentConfig {
@@ -44,6 +44,11 @@ pub struct AscentConfig {
     pub update: Update,
     /// Size of a step, in pixel units of [-1, 1].
     pub learning_rate: f64,
+    /// Whether the objective's gradient in each image is divided by its root mean square over the pixels, at each
+    /// iteration. `weight_decay` and `total_variation` then weigh the same against every network, however steep its scores.
+    // left out where it is not set, so that what was computed before it could be is known again
+    #[serde(skip_serializing_if = "is_false")]
+    pub unit_gradient: bool,
     /// Pull towards grey.
     pub weight_decay: f64,
     /// Gaussian blur at every how many iterations, the first included; 0 for never.
@@ -62,6 +67,10 @@ pub struct AscentConfig {
     pub batch: usize,
 }
 
+fn is_false(set: &bool) -> bool {
+    !set
+}
+
 impl Default for AscentConfig {
     fn default() -> Self {
         Self::classic()
@@ -77,6 +86,7 @@ impl AscentConfig {
             iterations: 150,
             update: Update::Gradient,
             learning_rate: 6.0,
+            unit_gradient: false,
             weight_decay: 1e-4,
             blur_every: 4,
             blur_radius: 1.0,
@@ -95,6 +105,7 @@ impl AscentConfig {
             iterations: 200,
             update: Update::Adam,
             learning_rate: 0.05,
+            unit_gradient: false,
             weight_decay: 0.0,
             blur_every: 0,
             blur_radius: 1.0,
@@ -380,6 +391,9 @@ impl Canvas {
         let (dy, dx) = self.shift;
         let mut g = vec![0f32; gradient.len()];
         roll(gradient, &mut g, h, w, h - dy, w - dx);
+        if config.unit_gradient {
+            to_unit(&mut g);
+        }
         if config.total_variation > 0.0 {
             subtract_total_variation(&self.pixels, &mut g, h, w, config.total_variation as f32);
         }

@@ -68,6 +68,17 @@ pub(super) fn roll(
     }
 }
 
+/// Divides by the root mean square; zeros stay.
+pub(super) fn to_unit(values: &mut [f32]) {
+    let square: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
+    let scale = (square / values.len() as f64).sqrt();
+    if scale > 0.0 {
+        for v in values {
+            *v = (f64::from(*v) / scale) as f32;
+        }
+    }
+}
+
 /// Smooths the corner of the total variation at flat places.
 const FLAT: f32 = 1e-4;
 
@@ -136,6 +147,25 @@ mod tests {
             );
         }
         assert!((point.iter().sum::<f32>() - 1.0).abs() < 1e-5);
+    }
+
+    #[test]
+    fn unit_values_have_a_mean_square_of_one() {
+        // squares of the first would leave the range of f32
+        for scale in [1e-30f32, 1e-3, 1e30] {
+            let mut values: Vec<f32> = noise(60).iter().map(|v| v * scale).collect();
+            let ratio = values[7] / values[3];
+            to_unit(&mut values);
+            let square: f64 = values.iter().map(|&v| f64::from(v).powi(2)).sum();
+            assert!((square / 60.0 - 1.0).abs() < 1e-6, "{scale}: {square}");
+            assert!(
+                (values[7] / values[3] / ratio - 1.0).abs() < 1e-5,
+                "{scale}"
+            );
+        }
+        let mut zeros = [0.0; 5];
+        to_unit(&mut zeros);
+        assert_eq!(zeros, [0.0; 5]);
     }
 
     #[test]

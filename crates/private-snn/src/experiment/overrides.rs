@@ -4,13 +4,14 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 /// Settings that may be left out, so that they need not be in the tree to be set.
-const OPTIONAL: [&str; 6] = [
+const OPTIONAL: [&str; 7] = [
     "activity_penalty",
     "generator",
     "gradient_clip",
     "micro_batch",
     "surrogate",
     "through",
+    "unit_gradient",
 ];
 
 /// Lays `over` onto `base`: tables are merged key by key, everything else is replaced. A table whose `kind` (or `rule`)

@@ -166,6 +166,9 @@ fn ascent(of: &Value) -> String {
         of["learning_rate"],
         text(&of["objective"]).replace('_', " ")
     );
+    if of["unit_gradient"].as_bool() == Some(true) {
+        words.push_str(", its gradient brought to unit size in each image");
+    }
     let extra = [
         ("weight_decay", "weight decay"),
         ("blur_every", "blur at every iteration divisible by"),
