@@ -13,7 +13,7 @@ use crate::experiment::{Experiment, ExperimentFile};
 const MOST_RUNS: usize = 100_000;
 
 /// The run that changes nothing.
-pub const AS_IT_IS: &str = "as the experiment is";
+pub const AS_IT_IS: &str = "no key changed";
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
@@ -244,7 +244,7 @@ mod tests {
         let keys = [("b", values(&[1, 2])), ("a", values(&[7]))];
         let runs = runs(&sweep(Search::Each {}, &keys), |_| None).unwrap();
         let labels: Vec<String> = runs.iter().map(Run::label).collect();
-        let settings = ["as the experiment is", "a=7", "b=1", "b=2"];
+        let settings = ["no key changed", "a=7", "b=1", "b=2"];
         let expected = settings.map(|set| [5, 3].map(|seed| format!("{set}, seed {seed}")));
         assert_eq!(labels, expected.concat());
     }
