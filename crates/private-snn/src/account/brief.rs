@@ -35,10 +35,11 @@ const COLUMNS: [(&str, &[&str]); 9] = [
     ),
 ];
 
-const LEGEND: &str = "Accuracies on test images, of spiking networks after the given number of time steps T; what is lost, on the images \
-     that these are evaluated on, which are not everywhere all. Energy gain: over the source network, by mean firing \
-     rate per step. A1 raises a class score of the weights read as an ANN, A2 of the running network: share of the \
-     pictures so rebuilt in which an independent judge recognises their class.";
+const LEGEND: &str = "\
+    Accuracies on test images, of spiking networks after the given number of time steps T; what is lost, on the images \
+    that these are evaluated on, which are not everywhere all. Energy gain: over the source network, by mean firing rate \
+    per step. A1 raises a class score of the weights read as an ANN, A2 of the running network: share of the pictures so \
+    rebuilt in which an independent judge recognises their class.";
 
 /// The table and what it says. Variants without a record are not in it.
 pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
@@ -122,7 +123,44 @@ fn cell(account: &Account, variant: &str, keys: &[&str], rows: &BTreeMap<String,
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn the_better_reading_is_shown_and_failures_are_sorted_by_their_kind() {
+        let record = |name: &str, reading: f64, after: f64| Account {
+            stem: name.into(),
+            evidence: json!({"experiment": name, "profile": "cpu", "headline": "modern", "seeds": [1],
+            "variants": {"modern": {
+                "encrypted.test_accuracy": {"mean": 0.9}, "encrypted.timesteps": {"mean": 16.0},
+                "leakage.encrypted.relu_reading_accuracy": {"mean": 0.6},
+                "leakage.encrypted.rate_reading_accuracy": {"mean": reading},
+                "attacks.back_conversion.converted.judge_top1": {"mean": 0.8},
+                "attacks.back_conversion.encrypted.judge_top1": {"mean": after},
+            }}}),
+        };
+        // the reading fails in the first two, A1 in the first and the third, nothing in the last
+        let records = [
+            record("a", 0.89, 0.8),
+            record("b", 0.88, 0.2),
+            record("c", 0.3, 0.75),
+            record("d", 0.3, 0.1),
+        ];
+        let blocks = blocks(&[], &records);
+        let Block::Table { rows, .. } = &blocks[0] else {
+            panic!("{:?}", blocks[0]);
+        };
+        let shown: Vec<&str> = rows.iter().map(|(_, cells)| cells[5].as_str()).collect();
+        assert_eq!(shown, ["89.0 %", "88.0 %", "60.0 %", "60.0 %", "–"]);
+        assert_eq!(rows[0].1[2], "90.0 % at T = 16");
+        let said = format!("{:?}", blocks[2]);
+        assert!(said.contains("can see (a, cpu: modern);"), "{said}");
+        assert!(
+            said.contains("can see (b, cpu: modern; c, cpu: modern)."),
+            "{said}"
+        );
+    }
 
     #[test]
     fn every_column_shows_rows_that_there_are() {
