@@ -46,7 +46,7 @@ pub struct Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.runs {
-            1 => write!(f, "On this run")?,
+            0 | 1 => write!(f, "On this run")?,
             runs => write!(f, "On these {runs} runs (mean)")?,
         }
         write!(f, " {}: {}.", self.failure.words(), self.figures)
@@ -54,7 +54,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Where the figures show that the encryption fails: the better one of the encrypted network's readings is within 5 points
-/// of its accuracy, or A1 on it within 10 points of A1 on the converted network. A1 has no say where the judge recognises
+/// of its accuracy, or A1 on it within 10 points of A1 on the converted network and above half of that. A1 has no say where the judge recognises
 /// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
 /// ([`super::rows::rows`]), the mean where there are several `runs`.
 pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verdict> {
@@ -87,7 +87,7 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verd
                 after * 100.0,
                 before * 100.0
             );
-            (after >= before - REBUILT, words)
+            (after >= before - REBUILT && after > before / 2.0, words)
         });
     let weak =
         of("attacks.back_conversion.converted.judge_top1").is_some_and(|before| before <= REBUILT);

@@ -52,8 +52,8 @@ impl ValidatedNetwork {
         self.accuracy_by_t.last()
     }
 
-    /// The window before that.
-    pub fn sooner(&self) -> Option<&WindowAccuracy> {
+    /// The longest window before that.
+    pub fn previous_window(&self) -> Option<&WindowAccuracy> {
         self.accuracy_by_t.iter().rev().nth(1)
     }
 }

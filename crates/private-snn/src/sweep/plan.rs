@@ -12,8 +12,8 @@ use crate::experiment::{Experiment, ExperimentFile};
 /// More runs than anyone waits for: a slip in the file.
 const MOST_RUNS: usize = 100_000;
 
-/// The run that changes nothing.
-pub const AS_IT_IS: &str = "no key changed";
+/// The run of a search of kind `each` that changes none of its keys, in words.
+pub const NONE_CHANGED: &str = "no key changed";
 
 /// One run.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ impl Run {
         });
         let mut parts: Vec<String> = assignments.collect();
         if parts.is_empty() {
-            parts.push(AS_IT_IS.into());
+            parts.push(NONE_CHANGED.into());
         }
         format!("{}, seed {}", parts.join(", "), self.seed)
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use snn_core::checkpoint::write_atomically;
 
-use super::plan::{AS_IT_IS, Run};
+use super::plan::{NONE_CHANGED, Run};
 use crate::stages::Measures;
 
 /// Raised when older files can no longer be read.
@@ -138,7 +138,7 @@ impl Entry {
             .map(|(key, value)| format!("{key}={}", plain(value)))
             .collect();
         match assignments.is_empty() {
-            true => AS_IT_IS.into(),
+            true => NONE_CHANGED.into(),
             false => assignments.join(", "),
         }
     }
