@@ -266,6 +266,7 @@ fn refresh(places: &Places) -> Result<()> {
         results: &folders.out.join("results"),
         figures: &folders.out.join("figures"),
         experiments: &folders.experiments,
+        sweeps: &folders.sweeps,
         paper: &folders.paper,
         published: &folders.published,
         page: &folders.out.join("runs/results.html"),

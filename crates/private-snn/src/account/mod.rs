@@ -7,6 +7,7 @@ mod experiment;
 mod overall;
 mod published;
 mod refresh;
+mod settings;
 mod sweep;
 mod timesteps;
 

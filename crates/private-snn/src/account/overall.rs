@@ -1,5 +1,6 @@
 //! All experiments side by side, those without a record too.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
@@ -7,6 +8,7 @@ use serde_json::Value;
 
 use super::document::Block;
 use super::experiment::Account;
+use super::settings::changed;
 use crate::experiment::ExperimentFile;
 use crate::report::{Paper, file_name, rows};
 
@@ -15,6 +17,7 @@ use crate::report::{Paper, file_name, rows};
 pub struct Column {
     experiment: String,
     profile: String,
+    dataset: &'static str,
     /// Name of its evidence without extension.
     stem: String,
     /// What the experiment's file says now.
@@ -38,6 +41,7 @@ impl Column {
                     columns.push(Self {
                         experiment: experiment.name.clone(),
                         profile: profile.to_string(),
+                        dataset: experiment.dataset.name(),
                         stem: evidence.trim_end_matches(".json").to_string(),
                         settings: serde_json::to_value(&*experiment)?,
                         paper: Paper::read(paper, experiment.dataset.name())?,
@@ -47,16 +51,40 @@ impl Column {
         }
         Ok(columns)
     }
+
+    /// Its record, if there is one.
+    fn account<'a>(&self, accounts: &'a [Account]) -> Option<&'a Account> {
+        accounts.iter().find(|account| account.stem == self.stem)
+    }
+
+    /// Which settings of its record are not those of its file; none without a record.
+    fn changed(&self, accounts: &[Account]) -> Vec<String> {
+        let account = self.account(accounts);
+        account.map_or_else(Vec::new, |account| {
+            changed(&account.evidence["runs"][0]["settings"], &self.settings)
+        })
+    }
 }
 
-/// The table of the headline variants, a column each, and of what the paper claims. What has no record is empty.
-pub fn table(columns: &[Column], accounts: &[Account]) -> Block {
+/// For each data set a heading and a table of the headline variants, a column each, and of what the paper claims. What
+/// has no record is empty.
+pub fn tables(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
+    let mut by_dataset: BTreeMap<&str, Vec<&Column>> = BTreeMap::new();
+    for column in columns {
+        by_dataset.entry(column.dataset).or_default().push(column);
+    }
+    let tables = by_dataset.into_iter();
+    tables
+        .flat_map(|(dataset, columns)| {
+            [Block::Heading(3, dataset.into()), table(&columns, accounts)]
+        })
+        .collect()
+}
+
+fn table(columns: &[&Column], accounts: &[Account]) -> Block {
     let columns: Vec<(&Column, Option<&Account>)> = columns
         .iter()
-        .map(|column| {
-            let account = accounts.iter().find(|account| account.stem == column.stem);
-            (column, account)
-        })
+        .map(|&column| (column, column.account(accounts)))
         .collect();
     let mut head = vec![String::new()];
     head.extend(columns.iter().map(|(column, account)| {
@@ -66,12 +94,14 @@ pub fn table(columns: &[Column], accounts: &[Account]) -> Block {
         };
         format!("{}, {}: {variant}", column.experiment, column.profile)
     }));
-    head.push("the paper claims".into());
+    let is_claimed = columns.iter().any(|(column, _)| column.paper.is_some());
+    head.extend(is_claimed.then(|| "the paper claims".to_string()));
     let empty = || "–".to_string();
     let seeds = columns
         .iter()
         .map(|(_, account)| account.map_or_else(empty, |account| account.seeds().to_string()));
-    let mut table = vec![("Seeds".to_string(), seeds.chain([empty()]).collect())];
+    let of_the_paper = is_claimed.then(empty);
+    let mut table = vec![("Seeds".to_string(), seeds.chain(of_the_paper).collect())];
     for row in rows() {
         let cells: Vec<Option<String>> = columns
             .iter()
@@ -80,8 +110,9 @@ pub fn table(columns: &[Column], accounts: &[Account]) -> Block {
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let claims = claims(columns.iter().map(|(column, _)| *column), &row.key);
-        let cells = cells.into_iter().chain([claims]);
+        let of_the_paper =
+            is_claimed.then(|| claims(columns.iter().map(|(column, _)| *column), &row.key));
+        let cells = cells.into_iter().chain(of_the_paper);
         let cells = cells.map(|cell| cell.unwrap_or_else(empty));
         table.push((row.label, cells.collect()));
     }
@@ -98,16 +129,19 @@ pub fn claims<'a>(columns: impl IntoIterator<Item = &'a Column>, row: &str) -> O
     (!claims.is_empty()).then(|| claims.join("; "))
 }
 
-/// Which records were made with other settings than the files have now; nothing if none was.
-pub fn outdated(columns: &[Column], accounts: &[Account]) -> Option<Block> {
-    let is_outdated = |column: &&Column| {
-        let account = accounts.iter().find(|account| account.stem == column.stem);
-        account.is_some_and(|account| account.evidence["runs"][0]["settings"] != column.settings)
-    };
+/// Which records were made with other settings than the files have now, and with which in `detail`; nothing if none was.
+pub fn outdated(columns: &[Column], accounts: &[Account], detail: bool) -> Option<Block> {
     let names: Vec<String> = columns
         .iter()
-        .filter(is_outdated)
-        .map(|column| format!("{}, {}", column.experiment, column.profile))
+        .filter_map(|column| {
+            let changed = column.changed(accounts);
+            let settings = match detail {
+                true => format!(" ({})", changed.join(", ")),
+                false => String::new(),
+            };
+            let name = format!("{}, {}{settings}", column.experiment, column.profile);
+            (!changed.is_empty()).then_some(name)
+        })
         .collect();
     (!names.is_empty()).then(|| {
         Block::Text(format!(
@@ -115,4 +149,63 @@ pub fn outdated(columns: &[Column], accounts: &[Account]) -> Option<Block> {
             names.join("; ")
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn each_data_set_has_a_table_and_the_paper_speaks_of_its_own() {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
+        let column = |experiment: &str, dataset: &'static str| Column {
+            experiment: experiment.into(),
+            profile: "cpu".into(),
+            dataset,
+            stem: format!("{experiment}.cpu"),
+            settings: json!({"encrypt": {"epochs": 5}}),
+            paper: Paper::read(&data.join("paper"), dataset).unwrap(),
+        };
+        let columns = [
+            column("cifar10", "cifar10"),
+            column("glyphs", "glyphs"),
+            column("cifar10-qcfs", "cifar10"),
+        ];
+        let account = Account {
+            stem: "cifar10-qcfs.cpu".into(),
+            evidence: json!({"headline": "a", "seeds": [1],
+                "variants": {"a": {"encrypted.drop_vs_ann": {"mean": 0.01}}},
+                "runs": [{"settings": {"encrypt": {"epochs": 4}}}]}),
+        };
+        let tables = tables(&columns, &[account.clone()]);
+        let [
+            Block::Heading(3, first),
+            Block::Table { head, rows },
+            Block::Heading(3, second),
+            Block::Table { head: others, .. },
+        ] = tables.as_slice()
+        else {
+            panic!("two headings and tables, got {tables:?}")
+        };
+        assert_eq!((first.as_str(), second.as_str()), ("cifar10", "glyphs"));
+        assert_eq!(
+            head[1..],
+            [
+                "cifar10, cpu: no record",
+                "cifar10-qcfs, cpu: a",
+                "the paper claims"
+            ]
+        );
+        assert_eq!(rows[1].1, ["–", "1.0 points", "below about 2 points"]);
+        assert_eq!(others[1..], ["glyphs, cpu: no record"]);
+        let said = |detail: bool| match outdated(&columns, &[account.clone()], detail) {
+            Some(Block::Text(text)) => text,
+            other => panic!("a text, got {other:?}"),
+        };
+        assert!(said(true).ends_with(": cifar10-qcfs, cpu (encrypt.epochs)."));
+        assert!(said(false).ends_with(": cifar10-qcfs, cpu."));
+        assert_eq!(outdated(&columns[..2], &[account], true), None);
+    }
 }

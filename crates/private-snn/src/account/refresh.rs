@@ -26,6 +26,8 @@ pub struct Places<'a> {
     pub figures: &'a Path,
     /// Folder of the experiment files.
     pub experiments: &'a Path,
+    /// Folder of the sweep files.
+    pub sweeps: &'a Path,
     /// Folder of what the paper claims.
     pub paper: &'a Path,
     /// Folder of what other work published.
@@ -56,9 +58,9 @@ pub fn refresh(places: &Places) -> Result<Vec<PathBuf>> {
     for account in &accounts {
         write(places.figures.join(account.chart()), &account.curves().svg)?;
     }
-    let sweeps = sweeps(&places.results.join("sweeps"))?;
-    for record in &sweeps {
-        for picture in pictures(record) {
+    let sweeps = sweeps(places)?;
+    for sweep in &sweeps {
+        for picture in pictures(&sweep.record) {
             write(places.figures.join(picture.file), &picture.svg)?;
         }
     }
@@ -116,14 +118,18 @@ fn accounts(results: &Path) -> Result<Vec<Account>> {
     Ok(accounts)
 }
 
-/// The records of sweeps in a folder, by name; none without the folder.
-fn sweeps(folder: &Path) -> Result<Vec<Record>> {
+/// The records of sweeps, by name; none without their folder.
+fn sweeps(places: &Places) -> Result<Vec<sweep::Account>> {
+    let folder = places.results.join("sweeps");
     if !folder.exists() {
         return Ok(Vec::new());
     }
-    json_files(folder)?
+    json_files(&folder)?
         .iter()
-        .map(|path| Record::load(path))
+        .map(|path| {
+            sweep::Account::new(Record::load(path)?, places.sweeps, places.experiments)
+                .with_context(|| path.display().to_string())
+        })
         .collect()
 }
 
@@ -136,7 +142,7 @@ fn everything(
     columns: &[Column],
     accounts: &[Account],
     by_t: Vec<Block>,
-    sweeps: &[Record],
+    sweeps: &[sweep::Account],
     figures: &Path,
 ) -> Vec<Block> {
     let text = |words: &str| Block::Text(words.into());
@@ -152,9 +158,9 @@ fn everything(
             "The headline variant of each experiment and profile. The paper's claims are those of its abstract: no figure \
              of its tables is at hand.",
         ),
-        overall::table(columns, accounts),
     ];
-    blocks.extend(overall::outdated(columns, accounts));
+    blocks.extend(overall::tables(columns, accounts));
+    blocks.extend(overall::outdated(columns, accounts, true));
     blocks.extend([
         Block::Heading(2, "Accuracy against the number of time steps".into()),
         text(
@@ -188,7 +194,7 @@ fn everything(
 /// What the README shows of it.
 fn excerpt(columns: &[Column], accounts: &[Account], figures: &Path) -> Vec<Block> {
     let mut blocks = brief::blocks(columns, accounts);
-    blocks.extend(overall::outdated(columns, accounts));
+    blocks.extend(overall::outdated(columns, accounts, false));
     let shown = accounts.iter().find(|account| account.is_real());
     blocks.extend(
         shown
@@ -247,6 +253,7 @@ mod tests {
             results: &results,
             figures: &figures,
             experiments: &data.join("experiments"),
+            sweeps: &at("sweeps"),
             paper: &data.join("paper"),
             published: &data.join("published"),
             page: &page,
@@ -279,6 +286,7 @@ mod tests {
             "| the paper claims | – | data leakage eliminated",
             "Seeds: 2 (glyphs, cpu).",
             "the encryption hides nothing that these attacks can see (glyphs, cpu: modern).",
+            "before it had all of them: glyphs, cpu.",
             "(data/figures/glyphs-accuracy.svg)",
             "mean of 2 runs, seeds 1, 2",
         ] {
@@ -291,10 +299,9 @@ mod tests {
         let (all, page) = (read("docs/RESULTS.md"), read("results.html"));
         for part in [
             "cifar10, paper: no record",
-            "before it had all of them: glyphs, cpu.",
+            "before it had all of them: glyphs, cpu (",
             "Drawn",
             "70 test images were at hand. Against profile paper: Few epochs. A small judge.",
-            "below about 2 points",
             "0.5 ± 0.1 points",
             "the encryption hides nothing",
             "Sweep mine: experiment smoke",
@@ -344,6 +351,7 @@ mod tests {
             results: &data.join("results"),
             figures: &figures,
             experiments: &data.join("experiments"),
+            sweeps: &data.join("sweeps"),
             paper: &data.join("paper"),
             published: &data.join("published"),
             page: &folder.path().join("results.html"),

@@ -1,12 +1,58 @@
-//! What a sweep's record says: its table and its pictures.
+//! What a sweep's record says: its table and its pictures, and whether its files say the same now.
 
+use std::path::Path;
+
+use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::document::Block;
-use crate::sweep::{Record, best, lines, pictures};
+use super::settings::changed;
+use crate::experiment::ExperimentFile;
+use crate::sweep::{Record, Sweep, best, lines, pictures, plan, settled};
+
+/// A sweep's record, and what its files say now.
+#[derive(Debug)]
+pub struct Account {
+    /// What was measured.
+    pub record: Record,
+    /// Which settings of it are not those of the files.
+    changed: Vec<String>,
+}
+
+impl Account {
+    /// Of a record, beside the sweep of its name in a folder and that one's experiment. A sweep that has no file there, being
+    /// from elsewhere, is taken as it is.
+    ///
+    /// # Errors
+    /// A file that is not what it should be; no such experiment.
+    pub fn new(record: Record, sweeps: &Path, experiments: &Path) -> Result<Self> {
+        let name = record.header.sweep["name"].as_str().unwrap_or_default();
+        if !sweeps.join(format!("{name}.toml")).is_file() {
+            let changed = Vec::new();
+            return Ok(Self { record, changed });
+        }
+        let (sweep, path) = Sweep::read(sweeps, name, &[])?;
+        let file = ExperimentFile::read(experiments, &sweep.experiment)?;
+        let (base, _) = plan(&sweep, &file).with_context(|| path.display().to_string())?;
+        let mut changed = changed(&record.header.sweep, &settled(&sweep)?);
+        changed.extend(settings_changed(&record, &settled(&*base)?));
+        Ok(Self { record, changed })
+    }
+}
+
+/// Which settings of a record's experiment are others now, without the name of its only variant.
+fn settings_changed(record: &Record, now: &Value) -> Vec<String> {
+    let variant = record.header.sweep["variant"].as_str().unwrap_or_default();
+    let own = format!("variants.{variant}.");
+    let names = changed(&record.header.settings, now).into_iter();
+    names
+        .map(|name| name.strip_prefix(&own).map_or(name.clone(), String::from))
+        .collect()
+}
 
 /// A heading, what was searched, the table, the best and the pictures.
-pub fn blocks(record: &Record) -> Vec<Block> {
+pub fn blocks(account: &Account) -> Vec<Block> {
+    let Account { record, changed } = account;
     let sweep = &record.header.sweep;
     let of = |key: &str| sweep[key].as_str().unwrap_or("?");
     let (name, title) = (of("name"), of("title"));
@@ -30,6 +76,12 @@ pub fn blocks(record: &Record) -> Vec<Block> {
             rows: rows.collect(),
         },
     ];
+    if !changed.is_empty() {
+        blocks.push(Block::Text(format!(
+            "Recorded with other settings than the files of the sweep and its experiment have now: {}.",
+            changed.join(", ")
+        )));
+    }
     if let Some(best) = best(record) {
         blocks.push(Block::Text(format!("Most accurate: {best}.")));
     }
@@ -64,6 +116,40 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_the_files_say_now_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let experiments = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/experiments");
+        let write = |epochs: &str| {
+            let text = format!(
+                "name = \"mine\"\ntitle = \"Mine\"\nexperiment = \"smoke\"\nprofile = \"cpu\"\nvariant = \"modern\"\n\
+                 goal = \"encrypt\"\nseeds = [1]\n[search]\nkind = \"grid\"\n[keys]\n\"encrypt.epochs\" = {epochs}\n"
+            );
+            std::fs::write(folder.path().join("mine.toml"), text).unwrap();
+            Sweep::read(folder.path(), "mine", &[]).unwrap().0
+        };
+        let sweep = write("[1, 2]");
+        let smoke = ExperimentFile::read(&experiments, "smoke").unwrap();
+        let (base, _) = plan(&sweep, &smoke).unwrap();
+        let mut record = crate::sweep::record(2, &[0, 1]);
+        record.header.sweep = settled(&sweep).unwrap();
+        record.header.settings = settled(&*base).unwrap();
+        let changed = |record: &Record| {
+            Account::new(record.clone(), folder.path(), &experiments)
+                .unwrap()
+                .changed
+        };
+        assert!(changed(&record).is_empty());
+        record.header.settings["variants"]["modern"]["encrypt"]["timesteps"] = json!(1_000);
+        write("[1, 3]");
+        assert_eq!(
+            changed(&record),
+            ["keys.encrypt.epochs", "encrypt.timesteps"]
+        );
+        record.header.sweep["name"] = json!("of elsewhere");
+        assert!(changed(&record).is_empty());
+    }
 
     #[test]
     fn settings_of_all_runs_are_named() {

@@ -21,7 +21,7 @@ pub use picture::pictures;
 pub use plan::{Planned, Run, plan};
 #[cfg(test)]
 pub(crate) use record::tests::record;
-pub use record::{Entry, Header, Record};
+pub use record::{Entry, Header, Record, settled};
 pub use run::execute;
 pub use shard::Shard;
 pub use table::{best, lines, table};
