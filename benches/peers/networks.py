@@ -3,7 +3,39 @@
 from typing import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import nn
+
+
+class Shortcut(nn.Module):
+    """Adds the means of squares of an earlier activation, as if that were filled up with channels of zeros."""
+
+    def __init__(self, kernel: int):
+        super().__init__()
+        self.kernel = kernel
+
+    def forward(self, x: torch.Tensor, earlier: torch.Tensor) -> torch.Tensor:
+        if self.kernel > 1:
+            earlier = F.avg_pool2d(earlier, self.kernel)
+        missing = x.shape[1] - earlier.shape[1]
+        return x + F.pad(earlier, (0, 0, 0, 0, 0, missing)) if missing else x + earlier
+
+
+class Ordinary(nn.Module):
+    """An ordinary network: ReLUs at its activations."""
+
+    def __init__(self, layers: list[dict], modules: list[nn.Module | None]):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ReLU() if module is None else module for module in modules)
+        self.sources = [layer.get("from") for layer in layers]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = {}
+        for index, (module, source) in enumerate(zip(self.layers, self.sources)):
+            x = module(x) if source is None else module(x, kept[source])
+            if index in self.sources:
+                kept[index] = x
+        return x
 
 
 def stateless(layer: dict) -> nn.Module | None:
@@ -20,6 +52,10 @@ def stateless(layer: dict) -> nn.Module | None:
             )
         case "linear":
             return nn.Linear(layer["in_features"], layer["out_features"], bias=layer["bias"])
+        case "batch_norm":
+            return nn.BatchNorm2d(layer["channels"], eps=layer["epsilon"])
+        case "shortcut":
+            return Shortcut(layer["kernel"])
         case "avg_pool2d":
             return nn.AvgPool2d(layer["kernel"])
         case "flatten":
@@ -31,15 +67,20 @@ def stateless(layer: dict) -> nn.Module | None:
     raise ValueError(f"layer kind {layer['kind']!r} has no counterpart here")
 
 
+def parameters(index: int, module: nn.Module | None) -> list[tuple[str, nn.Parameter]]:
+    """What training changes of a layer, by the names that our networks have for it."""
+    names = ("gamma", "beta") if isinstance(module, nn.BatchNorm2d) else ("weight", "bias")
+    pairs = zip(names, (getattr(module, name, None) for name in ("weight", "bias")))
+    return [(f"{index}.{name}", parameter) for name, parameter in pairs if parameter is not None]
+
+
 def build(layers: list[dict], tensors: dict[str, torch.Tensor]) -> list[nn.Module | None]:
     """Modules with their weights, None in the place of each activation."""
     modules = [stateless(layer) for layer in layers]
     with torch.no_grad():
         for index, module in enumerate(modules):
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.weight.copy_(tensors[f"{index}.weight"])
-                if module.bias is not None:
-                    module.bias.copy_(tensors[f"{index}.bias"])
+            for name, parameter in parameters(index, module):
+                parameter.copy_(tensors[name])
     return modules
 
 

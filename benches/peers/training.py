@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 import exchange
 import networks
@@ -21,7 +20,7 @@ class Training:
         self.images, self.labels = tensors["images"], tensors["labels"].long()
         self.modules = networks.build(self.layers, tensors)
         if self.timesteps is None:
-            self.network = nn.Sequential(*(nn.ReLU() if m is None else m for m in self.modules))
+            self.network = networks.Ordinary(self.layers, self.modules)
         else:
             from neurons import population
 
@@ -50,17 +49,14 @@ class Training:
     def outputs(self) -> dict[str, torch.Tensor]:
         """Loss and gradients at the weights that the training started from; `timed` is the loss of the other side's timed sums."""
         tensors, _ = exchange.read(self.inputs)
-        weights = {f"{i}.weight": m.weight for i, m in enumerate(self.modules) if hasattr(m, "weight")}
+        trained = [pair for i, module in enumerate(self.modules) for pair in networks.parameters(i, module)]
         with torch.no_grad():
-            for name, weight in weights.items():
-                weight.copy_(tensors[name])
-                bias = self.modules[int(name.split(".")[0])].bias
-                if bias is not None:
-                    bias.copy_(tensors[name.replace("weight", "bias")])
+            for name, parameter in trained:
+                parameter.copy_(tensors[name])
         self.optimiser.zero_grad(set_to_none=True)
         loss = self.loss()
         loss.backward()
-        gradients = {f"gradient.{name}": weight.grad for name, weight in weights.items()}
+        gradients = {f"gradient.{name}": parameter.grad for name, parameter in trained}
         losses = {"loss": loss.reshape(1)}
         if self.timesteps is not None:
             losses["timed"] = losses["loss"]

@@ -87,7 +87,12 @@ impl Training {
         match &self.network {
             Network::Ordinary(ann) => {
                 let ann = ann.detached();
-                let pass = Pass::forward(&ann, &self.images, ann::Mode::Inference)?;
+                let batch = self.batch();
+                let mode = ann::Mode::Training {
+                    seed: batch.seed,
+                    ids: batch.ids,
+                };
+                let pass = Pass::forward(&ann, batch.images, mode)?;
                 let (loss, g_logits) = loss(pass.logits()?)?;
                 Ok((loss, pass.parameter_gradients(g_logits, &BTreeMap::new())?))
             }
@@ -134,11 +139,9 @@ impl Work for Training {
             outputs.insert("timed".into(), timed.detach().reshape(1)?);
         }
         for (name, _) in &self.variables {
-            if name.ends_with(".weight") {
-                let gradient = gradients.get(name).cloned();
-                let gradient = gradient.with_context(|| format!("`{name}` has no gradient"))?;
-                outputs.insert(format!("gradient.{name}"), gradient);
-            }
+            let gradient = gradients.get(name).cloned();
+            let gradient = gradient.with_context(|| format!("`{name}` has no gradient"))?;
+            outputs.insert(format!("gradient.{name}"), gradient);
         }
         Ok(outputs)
     }

@@ -68,6 +68,16 @@ pub fn all() -> Vec<Work> {
         // a rectifier passes on an input that is zero but for rounding on one side only
         tolerances: &[("loss", SUMS), ("gradient", 5e-2)],
     });
+    all.push(Work {
+        id: "train/resnet20/N128".into(),
+        peers: vec![TORCH],
+        provider: OURS,
+        work: json!({
+            "kind": "ann", "topology": residual(3), "batch": 128, "learning_rate": 1e-3,
+            "momentum": 0.9,
+        }),
+        tolerances: &[("loss", SUMS), ("gradient", 5e-2)],
+    });
     all.push(scaling());
     all
 }
@@ -176,6 +186,40 @@ fn topology(name: &str, plan: &[usize]) -> Value {
         "kind": "linear", "in_features": channels, "out_features": 10, "bias": true,
     }));
     json!({ "name": name, "input": [3, 32, 32], "layers": layers })
+}
+
+/// The residual network of so many blocks a stage, with batch norm, as `ann` builds it.
+fn residual(blocks: usize) -> Value {
+    fn convolution(layers: &mut Vec<Value>, [from, to]: [usize; 2], stride: usize) {
+        layers.push(json!({
+            "kind": "conv2d", "in_channels": from, "out_channels": to, "kernel": 3, "stride": stride,
+            "padding": 1, "bias": false,
+        }));
+        layers.push(json!({ "kind": "batch_norm", "channels": to, "epsilon": 1e-5 }));
+    }
+    let activation = json!({ "kind": "activation", "function": "relu" });
+    let (mut layers, mut channels) = (Vec::new(), 16);
+    convolution(&mut layers, [3, channels], 1);
+    layers.push(activation.clone());
+    for next in [16, 32, 64] {
+        for _ in 0..blocks {
+            let (from, stride) = (layers.len() - 1, next / channels);
+            convolution(&mut layers, [channels, next], stride);
+            layers.push(activation.clone());
+            convolution(&mut layers, [next, next], 1);
+            layers.push(json!({
+                "kind": "shortcut", "from": from, "channels": channels, "kernel": stride,
+            }));
+            layers.push(activation.clone());
+            channels = next;
+        }
+    }
+    layers.push(json!({ "kind": "avg_pool2d", "kernel": 8 }));
+    layers.push(json!({ "kind": "flatten" }));
+    layers.push(json!({
+        "kind": "linear", "in_features": channels, "out_features": 10, "bias": true,
+    }));
+    json!({ "name": "resnet20", "input": [3, 32, 32], "layers": layers })
 }
 
 impl Work {
