@@ -49,6 +49,24 @@ impl Kind {
         }
     }
 
+    /// Shape of an image, `[C, H, W]`.
+    pub fn image(self) -> [usize; 3] {
+        match self {
+            Self::Glyphs | Self::Cifar10 | Self::Cifar100 => [3, 32, 32],
+            Self::TinyImagenet => [3, 64, 64],
+            Self::Mnist | Self::FashionMnist => [1, 28, 28],
+        }
+    }
+
+    /// Number of classes.
+    pub fn classes(self) -> usize {
+        match self {
+            Self::Glyphs | Self::Cifar10 | Self::Mnist | Self::FashionMnist => 10,
+            Self::Cifar100 => 100,
+            Self::TinyImagenet => 200,
+        }
+    }
+
     /// The folder which the official archive unpacks to (for the IDX sets: the folder for their four files). None for
     /// glyphs, which need no file.
     pub fn folder(self) -> Option<&'static str> {

@@ -58,6 +58,11 @@ fn numbers_outside_their_range_are_named_with_it() {
             "judge.network",
         ),
         ("convert.initial_membrane=1.5", "initial_membrane"),
+        (
+            "convert.readout_delay=4",
+            "variants.modern.convert.readout_delay = 4: must be less than",
+        ),
+        ("attack.real_images=19", "at least 20, two of each"),
     ] {
         let said = failure(&["train", "smoke", "--set", assignment], out.path());
         assert!(said.contains(word), "{assignment}: {said}");

@@ -45,7 +45,8 @@ pub struct AscentConfig {
     /// Size of a step, in pixel units of [-1, 1].
     pub learning_rate: f64,
     /// Whether the objective's gradient in each image is divided by its root mean square over the pixels, at each
-    /// iteration. `weight_decay` and `total_variation` then weigh the same against every network, however steep its scores.
+    /// iteration. `weight_decay` and `total_variation` then depend less on how steep a network's scores are, though not on that alone: their best
+    /// values still differ between data sets.
     // left out where it is not set, so that what was computed before it could be is known again
     #[serde(skip_serializing_if = "is_false")]
     pub unit_gradient: bool,

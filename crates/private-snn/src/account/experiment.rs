@@ -5,7 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use super::document::Block;
-use crate::report::{Curves, Row, Verdict, curves, rows, show_spread, target_name, verdict};
+use crate::report::{
+    Curves, NO_GRADIENT, Row, Verdict, curves, is_without_gradient, row_figure, rows, show_spread,
+    spread, target_name, verdict,
+};
 
 /// An evidence file.
 #[derive(Debug, Clone)]
@@ -50,11 +53,36 @@ impl Account {
         format!("{}-accuracy.svg", self.stem)
     }
 
-    /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none.
+    /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none. A Fréchet
+    /// distance stands before those that real images and noise have.
     pub fn cell(&self, variant: &str, row: &Row) -> Option<String> {
         let entry = &self.evidence["variants"][variant][&row.key];
         let mean = entry["mean"].as_f64()?;
-        Some(show_spread(mean, entry["deviation"].as_f64(), row.unit))
+        let runs = self.evidence["runs"].as_array();
+        let mut runs = runs.into_iter().flatten();
+        if runs.any(|run| is_without_gradient(run, variant, &row.key)) {
+            return Some(NO_GRADIENT.into());
+        }
+        let figure = show_spread(mean, entry["deviation"].as_f64(), row.unit);
+        Some(match self.anchors(variant, &row.key) {
+            Some([floor, ceiling]) => format!("{figure} ({floor:.2} … {ceiling:.2})"),
+            None => figure,
+        })
+    }
+
+    /// The Fréchet distances of real images and of noise beside which the one of a row stands, mean over the seeds.
+    fn anchors(&self, variant: &str, key: &str) -> Option<[f64; 2]> {
+        let attack = key.strip_suffix(".fid")?;
+        let runs = self.evidence["runs"].as_array()?;
+        let mean = |anchor: &str| {
+            let key = format!("{attack}.{anchor}");
+            let values: Option<Vec<f64>> = runs
+                .iter()
+                .map(|run| row_figure(run, variant, &key))
+                .collect();
+            Some(spread(&values?)?.0)
+        };
+        Some([mean("fid_floor")?, mean("fid_ceiling")?])
     }
 
     /// Names of the variants, that of the headline first.

@@ -129,17 +129,20 @@ pub fn claims<'a>(columns: impl IntoIterator<Item = &'a Column>, row: &str) -> O
     (!claims.is_empty()).then(|| claims.join("; "))
 }
 
-/// Which records were made with other settings than the files have now, and with which in `detail`; nothing if none was.
+/// Which records were made with other settings than the files have now: in `detail` their names, else the parts that they
+/// belong to. Nothing if none was.
 pub fn outdated(columns: &[Column], accounts: &[Account], detail: bool) -> Option<Block> {
     let names: Vec<String> = columns
         .iter()
         .filter_map(|column| {
             let changed = column.changed(accounts);
-            let settings = match detail {
-                true => format!(" ({})", changed.join(", ")),
-                false => String::new(),
-            };
-            let name = format!("{}, {}{settings}", column.experiment, column.profile);
+            let mut settings: Vec<&str> = changed.iter().map(String::as_str).collect();
+            if !detail {
+                settings = settings.into_iter().map(part).collect();
+                settings.dedup();
+            }
+            let (name, profile) = (&column.experiment, &column.profile);
+            let name = format!("{name}, {profile} ({})", settings.join(", "));
             (!changed.is_empty()).then_some(name)
         })
         .collect();
@@ -149,6 +152,16 @@ pub fn outdated(columns: &[Column], accounts: &[Account], detail: bool) -> Optio
             names.join("; ")
         ))
     })
+}
+
+/// The part of an experiment that a setting belongs to: `encrypt` of `variants.modern.encrypt.epochs`.
+fn part(setting: &str) -> &str {
+    let mut names = setting.split('.');
+    match (names.next(), names.nth(1)) {
+        (Some("variants"), Some(part)) => part,
+        (Some(first), _) => first,
+        _ => setting,
+    }
 }
 
 #[cfg(test)]
@@ -165,7 +178,7 @@ mod tests {
             profile: "cpu".into(),
             dataset,
             stem: format!("{experiment}.cpu"),
-            settings: json!({"encrypt": {"epochs": 5}}),
+            settings: json!({"variants": {"a": {"encrypt": {"epochs": 5, "batch": 5}}}}),
             paper: Paper::read(&data.join("paper"), dataset).unwrap(),
         };
         let columns = [
@@ -177,9 +190,9 @@ mod tests {
             stem: "cifar10-qcfs.cpu".into(),
             evidence: json!({"headline": "a", "seeds": [1],
                 "variants": {"a": {"encrypted.drop_vs_ann": {"mean": 0.01}}},
-                "runs": [{"settings": {"encrypt": {"epochs": 4}}}]}),
+                "runs": [{"settings": {"variants": {"a": {"encrypt": {"epochs": 4, "batch": 4}}}}}]}),
         };
-        let tables = tables(&columns, &[account.clone()]);
+        let tables = tables(&columns, std::slice::from_ref(&account));
         let [
             Block::Heading(3, first),
             Block::Table { head, rows },
@@ -200,12 +213,13 @@ mod tests {
         );
         assert_eq!(rows[1].1, ["–", "1.0 points", "below about 2 points"]);
         assert_eq!(others[1..], ["glyphs, cpu: no record"]);
-        let said = |detail: bool| match outdated(&columns, &[account.clone()], detail) {
+        let said = |detail: bool| match outdated(&columns, std::slice::from_ref(&account), detail) {
             Some(Block::Text(text)) => text,
             other => panic!("a text, got {other:?}"),
         };
-        assert!(said(true).ends_with(": cifar10-qcfs, cpu (encrypt.epochs)."));
-        assert!(said(false).ends_with(": cifar10-qcfs, cpu."));
+        let names = "(variants.a.encrypt.epochs, variants.a.encrypt.batch)";
+        assert!(said(true).ends_with(&format!(": cifar10-qcfs, cpu {names}.")));
+        assert!(said(false).ends_with(": cifar10-qcfs, cpu (encrypt)."));
         assert_eq!(outdated(&columns[..2], &[account], true), None);
     }
 }

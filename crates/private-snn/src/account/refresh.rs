@@ -165,7 +165,8 @@ fn everything(
         Block::Heading(2, "Accuracy against the number of time steps".into()),
         text(
             "Of every variant on the test images that its spiking networks are evaluated on, beside figures that other \
-             work published for networks and trainings of its own.",
+             work published for networks and trainings of its own. Every step counts in T; a readout after some steps sums \
+             up those after them, and all where T is no more than they are.",
         ),
     ]);
     blocks.extend(by_t);
@@ -184,7 +185,8 @@ fn everything(
         blocks.push(Block::Heading(2, "Sweeps".into()));
         blocks.push(text(
             "Settings compared by accuracies on validation images, by the weights, and by what the attacks rebuild; none of \
-             these figures is of a test image. Accuracies that differ by less than an image or two in a thousand say nothing.",
+             these figures is of a test image. Where sweeps share an experiment, its source network may have been trained \
+             anew between them: compare within a table.",
         ));
     }
     blocks.extend(sweeps.iter().flat_map(sweep::blocks));
@@ -273,12 +275,14 @@ mod tests {
             ]
             .map(at)
         );
-        assert!(!at("docs").exists() && read("README.md").contains("old"));
+        assert!(!at("docs").exists() && read("README.md").contains("\nold\n"));
 
         refresh(&places).unwrap();
         let once = read("README.md");
         assert!(
-            once.starts_with("before\n") && once.ends_with("\nafter\n") && !once.contains("old")
+            once.starts_with("before\n")
+                && once.ends_with("\nafter\n")
+                && !once.contains("\nold\n")
         );
         for part in [
             "|  | source network | converted without data |",
@@ -286,7 +290,7 @@ mod tests {
             "| the paper claims | – | data leakage eliminated",
             "Seeds: 2 (glyphs, cpu).",
             "the encryption hides nothing that these attacks can see (glyphs, cpu: modern).",
-            "before it had all of them: glyphs, cpu.",
+            "before it had all of them: glyphs, cpu (",
             "(data/figures/glyphs-accuracy.svg)",
             "mean of 2 runs, seeds 1, 2",
         ] {

@@ -54,8 +54,13 @@ fn ours(account: &Account) -> Vec<Line> {
     for variant in account.variants() {
         let runs: Vec<&Value> = runs.iter().map(|run| &run["variants"][variant]).collect();
         for (key, label) in NETWORKS {
+            let settings = &account.evidence["runs"][0]["settings"]["variants"][variant];
+            let delay = match settings["convert"]["readout_delay"].as_u64() {
+                None | Some(0) => String::new(),
+                Some(delay) => format!(", readout after {delay} steps"),
+            };
             let name = format!(
-                "{}, {}: {variant}, {label}",
+                "{}, {}: {variant}, {label}{delay}",
                 of("experiment"),
                 of("profile")
             );
@@ -159,7 +164,7 @@ mod tests {
                 {"timesteps": 8, "accuracy": at_8, "images": 100},
                 {"timesteps": 32, "accuracy": 0.9, "images": 10},
             ]);
-            json!({"dataset": "cifar10", "variants": {"a": {
+            json!({"dataset": "cifar10", "settings": {"variants": {"a": {"convert": {"readout_delay": 5}}}}, "variants": {"a": {
                 "evaluated_images": 100,
                 "ann_accuracy_on_evaluated_images": 0.95,
                 "converted": {"accuracy_by_t": windows},
@@ -194,7 +199,10 @@ mod tests {
             head[1..],
             ["source network", "T = 2", "T = 8", "lost at T = 8"]
         );
-        assert_eq!(rows[0].0, "e, cpu: a, converted without data");
+        assert_eq!(
+            rows[0].0,
+            "e, cpu: a, converted without data, readout after 5 steps"
+        );
         assert_eq!(
             rows[0].1,
             ["95.0 ± 0.0 %", "–", "85.0 ± 7.1 %", "10.0 ± 7.1 points"]

@@ -84,6 +84,27 @@ impl Experiment {
             variant.encrypt.check().with_context(|| at("encrypt"))?;
             variant.attack.check().with_context(|| at("attack"))?;
             variant.evaluate.check().with_context(|| at("evaluate"))?;
+            let delay = variant.convert.readout_delay;
+            for (key, timesteps) in [
+                ("evaluate.timesteps", variant.evaluate.timesteps),
+                ("encrypt.timesteps", variant.encrypt.timesteps),
+            ] {
+                if delay > 0 && delay >= timesteps {
+                    bail!(
+                        "{} = {delay}: must be less than {} = {timesteps}, of which nothing would be counted",
+                        at("convert.readout_delay"),
+                        at(key)
+                    );
+                }
+            }
+            let (images, classes) = (variant.attack.real_images, config.dataset.classes());
+            if images > 0 && images < 2 * classes {
+                bail!(
+                    "{} = {images}: must be 0 (all training images) or at least {}, two of each of the {classes} classes",
+                    at("attack.real_images"),
+                    2 * classes
+                );
+            }
         }
         Ok(Self(config))
     }
@@ -146,13 +167,7 @@ impl EvaluateConfig {
 }
 
 fn topology(dataset: Kind, network: &NetworkConfig) -> Result<Topology> {
-    let (input, classes) = match dataset {
-        Kind::Glyphs | Kind::Cifar10 => ([3, 32, 32], 10),
-        Kind::Cifar100 => ([3, 32, 32], 100),
-        Kind::TinyImagenet => ([3, 64, 64], 200),
-        Kind::Mnist | Kind::FashionMnist => ([1, 28, 28], 10),
-    };
-    Ok(network.topology(input, classes)?)
+    Ok(network.topology(dataset.image(), dataset.classes())?)
 }
 
 /// Checks a name that becomes a folder.

@@ -23,7 +23,10 @@ pub use paper::Paper;
 pub use pictures::{Pictures, overview};
 pub(crate) use results::spread;
 pub use results::{Results, file_name};
-pub(crate) use rows::{Row, Unit, rows, show, show_spread, target_name};
+pub(crate) use rows::{
+    NO_GRADIENT, Row, Unit, figure as row_figure, is_without_gradient, rows, show, show_spread,
+    target_name,
+};
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale};
 pub(crate) use verdict::{Failure, Verdict, verdict};

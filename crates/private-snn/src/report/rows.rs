@@ -1,5 +1,6 @@
 //! The lines of the table of results, the same in the terminal, the page and the README.
 
+use datasets::Kind;
 use serde_json::Value;
 
 /// How a figure is written.
@@ -120,7 +121,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "fine_tuned.test_accuracy",
-            "Trained on with real images in place of synthetic ones (reference), test accuracy at this T",
+            "Converted with real images and trained on with these and their labels (reference), test accuracy at this T",
             Percent,
         ),
         row(
@@ -174,7 +175,9 @@ pub fn rows() -> Vec<Row> {
         let key = format!("attacks.back_conversion.{target}.fid");
         rows.push(row(
             &key,
-            format!("A1 on the {label}: Fréchet distance on the judge's features"),
+            format!(
+                "A1 on the {label}: Fréchet distance on the judge's features (real images … noise)"
+            ),
             Unit::Number,
         ));
     }
@@ -219,6 +222,41 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
         ["judge", field] => report["judge"][*field].as_f64(),
         [group, field] => scope[*group][*field].as_f64(),
         _ => None,
+    }
+}
+
+/// Instead of a figure: the attacked network scored every class alike in every picture, so that the attack had no gradient to
+/// follow.
+pub const NO_GRADIENT: &str = "no gradient";
+
+/// Whether that is so of the attack `key` of a row; then its figure is that of pictures nobody changed.
+pub fn is_without_gradient(report: &Value, variant: &str, key: &str) -> bool {
+    let parts: Vec<&str> = key.split('.').collect();
+    let (Some(classes), ["attacks", attack, target, _]) = (classes(report), parts.as_slice())
+    else {
+        return false;
+    };
+    let entries = report["variants"][variant]["attacks"].as_array();
+    let mut entries = entries.into_iter().flatten();
+    entries.any(|entry| {
+        entry["attack"] == *attack
+            && entry["target"] == *target
+            && entry["target_confidence"]
+                .as_f64()
+                .is_some_and(|confidence| (confidence * classes as f64 - 1.0).abs() < 1e-6)
+    })
+}
+
+fn classes(report: &Value) -> Option<usize> {
+    let dataset: Kind = report["dataset"].as_str()?.parse().ok()?;
+    Some(dataset.classes())
+}
+
+/// What a table shows of a row.
+pub fn cell(report: &Value, variant: &str, row: &Row) -> String {
+    match is_without_gradient(report, variant, &row.key) {
+        true => NO_GRADIENT.into(),
+        false => show(figure(report, variant, &row.key), row.unit),
     }
 }
 
@@ -274,9 +312,7 @@ pub fn summary_table(report: &Value) -> String {
         .collect(),
     ];
     for row in rows_of(report) {
-        let values = variants
-            .iter()
-            .map(|variant| show(figure(report, variant, &row.key), row.unit));
+        let values = variants.iter().map(|variant| cell(report, variant, &row));
         lines.push(std::iter::once(row.label.clone()).chain(values).collect());
     }
     align(&lines)
@@ -355,6 +391,24 @@ mod tests {
         assert_eq!(show(of("ann.test_accuracy"), Unit::Percent), "80.0 %");
         assert_eq!(show(None, Unit::Times), "–");
         assert!(summary_table(&report).contains("80.0 %"));
+    }
+
+    #[test]
+    fn an_attack_without_a_gradient_has_no_figure() {
+        let report = |confidence: f64| {
+            json!({"dataset": "cifar10", "variants": {"a": {"attacks": [
+                {"attack": "spike_gradient", "target": "encrypted", "judge_top1": 0.1, "target_confidence": confidence},
+            ]}}})
+        };
+        let rows = rows();
+        let row = rows
+            .iter()
+            .find(|row| row.key == "attacks.spike_gradient.encrypted.judge_top1")
+            .unwrap();
+        // a tenth as f32 has it
+        assert_eq!(cell(&report(0.1_f32.into()), "a", row), NO_GRADIENT);
+        assert_eq!(cell(&report(0.101), "a", row), "10.0 %");
+        assert_eq!(cell(&json!({}), "a", row), "–");
     }
 
     #[test]

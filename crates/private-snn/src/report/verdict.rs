@@ -54,7 +54,7 @@ impl fmt::Display for Verdict {
 }
 
 /// Where the figures show that the encryption fails: the better one of the encrypted network's readings is within 5 points
-/// of its accuracy, or A1 on it within 10 points of A1 on the converted network and above half of that. A1 has no say where the judge recognises
+/// of its accuracy and above half of it, or A1 on it within 10 points of A1 on the converted network and above half of that. A1 has no say where the judge recognises
 /// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
 /// ([`super::rows::rows`]), the mean where there are several `runs`.
 pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verdict> {
@@ -76,7 +76,8 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verd
                 reading * 100.0,
                 accuracy * 100.0
             );
-            (reading >= accuracy - READING, words)
+            let fails = reading >= accuracy - READING && reading > accuracy / 2.0;
+            (fails, words)
         });
     let rebuilt = of("attacks.back_conversion.encrypted.judge_top1")
         .zip(of("attacks.back_conversion.converted.judge_top1"))
@@ -192,6 +193,8 @@ mod tests {
     fn protection_that_works_and_figures_that_are_missing_are_not_judged() {
         assert_eq!(said(0.3, 0.98, 0.2, 0.94, 1), None);
         assert_eq!(said(0.3, 0.98, 0.1, 0.1, 1), None);
+        // within 5 points of a network that says nothing itself
+        assert_eq!(said(0.005, 0.046, 0.1, 0.1, 1), None);
         assert_eq!(verdict(|_| None, 1), None);
         assert_eq!(said(f64::NAN, 0.98, 0.2, 0.94, 1), None);
     }

@@ -141,6 +141,14 @@ impl<'a> Row<'a> {
         spread(&values.collect::<Option<Vec<f64>>>()?)
     }
 
+    /// Validation images that accuracies were measured on, over all seeds.
+    fn images(&self) -> Option<usize> {
+        let figures = self.entries.iter().filter_map(|e| e.figures.as_ref());
+        figures
+            .map(|figures| Some(figures.last().quoted()?.images))
+            .sum()
+    }
+
     fn cell(&self, figure: &Figure) -> Option<String> {
         let (mean, deviation) = self.spread(figure)?;
         let text = show_spread(mean, deviation, figure.unit);
@@ -208,8 +216,14 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
     lines
 }
 
-/// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals. None
-/// where there is nothing to choose: without runs, or where all reach the same.
+/// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals; and how many
+/// others come within one standard error of it,
+///
+/// ```text
+/// sqrt(p (1 - p) / (images * seeds))
+/// ```
+///
+/// None where there is nothing to choose: without runs, or where all reach the same.
 pub fn best(record: &Record) -> Option<String> {
     let rows = rows(record);
     let mut reached = FIGURES.iter().filter(|figure| {
@@ -228,11 +242,17 @@ pub fn best(record: &Record) -> Option<String> {
     if means.len() > 1 && means.iter().all(|(mean, _)| *mean == highest) {
         return None;
     }
+    let images = row.images()?;
+    let error = (highest * (1.0 - highest) / images as f64).sqrt();
+    let near = means.iter().filter(|(mean, _)| highest - mean <= error);
     Some(format!(
-        "{} ({} {})",
+        "{} ({} {}; {} of the {} others within its standard error on {images} images, {:.1} points)",
         row.first().label(),
         figure.name.trim_end_matches(" at T"),
-        row.cell(figure)?
+        row.cell(figure)?,
+        near.count() - 1,
+        means.len() - 1,
+        error * 100.0
     ))
 }
 
@@ -262,7 +282,7 @@ mod tests {
         }
         assert_eq!(
             best(&both).unwrap(),
-            "encrypt.epochs=2 (encrypted 75.0 ± 2.4 % at 4)"
+            "encrypt.epochs=2 (encrypted 75.0 ± 2.4 % at 4; 0 of the 1 others within its standard error on 60 images, 5.6 points)"
         );
     }
 
@@ -276,7 +296,7 @@ mod tests {
         assert!(lines[2].contains("diverged"), "{text}");
         assert_eq!(
             best(&two).unwrap(),
-            "encrypt.epochs=1 (encrypted 66.7 % at 4)"
+            "encrypt.epochs=1 (encrypted 66.7 % at 4; 0 of the 0 others within its standard error on 30 images, 8.6 points)"
         );
     }
 
@@ -305,7 +325,7 @@ mod tests {
         let mut three = record(3, &[0, 1, 2]);
         assert_eq!(
             best(&three).unwrap(),
-            "encrypt.epochs=3 (encrypted 73.3 % at 4)"
+            "encrypt.epochs=3 (encrypted 73.3 % at 4; 2 of the 2 others within its standard error on 30 images, 8.1 points)"
         );
         for entry in &mut three.runs {
             entry.figures.as_mut().unwrap().encrypted = None;
@@ -315,7 +335,7 @@ mod tests {
         converted.accuracy_by_t[0].accuracy = 0.95;
         assert_eq!(
             best(&three).unwrap(),
-            "encrypt.epochs=2 (converted 95.0 % at 4)"
+            "encrypt.epochs=2 (converted 95.0 % at 4; 2 of the 2 others within its standard error on 30 images, 4.0 points)"
         );
         assert_eq!(best(&record(3, &[])), None);
     }

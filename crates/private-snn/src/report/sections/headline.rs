@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{section, text, variants};
 use crate::report::html::{Cell, escape, table};
 use crate::report::paper::Paper;
-use crate::report::rows::{figure as number, rows_of, show};
+use crate::report::rows::{cell, rows_of};
 use crate::report::verdict;
 
 /// The table of results, beside the paper's claims.
@@ -37,7 +37,7 @@ pub fn headline(html: &mut String, report: &Value, paper: Option<&Paper>) {
         .into_iter()
         .map(|row| {
             let mut cells: Vec<Cell> = variants(report)
-                .map(|(name, _)| Cell::Figure(show(number(report, name, &row.key), row.unit)))
+                .map(|(name, _)| Cell::Figure(cell(report, name, &row)))
                 .collect();
             if let Some(paper) = paper {
                 cells.push(Cell::Text(match paper.beside(&row.key) {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{layer_name, list, section, text, variants};
 use crate::report::html::{Cell, escape, table};
-use crate::report::rows::{Unit, show, target_name};
+use crate::report::rows::{NO_GRADIENT, Unit, is_without_gradient, show, target_name};
 
 /// Attacks and weights.
 pub fn leakage(html: &mut String, report: &Value) {
@@ -27,10 +27,16 @@ pub fn leakage(html: &mut String, report: &Value) {
         let lines: Vec<(String, Vec<Cell>)> = list(variant, "attacks")
             .iter()
             .map(|entry| {
+                let [attack, target] = ["attack", "target"].map(|key| text(&entry[key]));
+                let key = format!("attacks.{attack}.{target}.judge_top1");
+                let top1 = match is_without_gradient(report, name, &key) {
+                    true => Cell::Text(NO_GRADIENT.into()),
+                    false => share(entry, "judge_top1"),
+                };
                 let cells = vec![
-                    Cell::Text(target_name(&text(&entry["target"])).to_string()),
+                    Cell::Text(target_name(&target).to_string()),
                     Cell::Figure(text(&entry["samples"])),
-                    share(entry, "judge_top1"),
+                    top1,
                     share(entry, "judge_top5"),
                     plain(entry, "fid"),
                     plain(entry, "fid_floor"),
