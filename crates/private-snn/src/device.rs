@@ -32,17 +32,25 @@ pub fn device(choice: DeviceChoice) -> Result<Chosen<Device>> {
             )
         }
         DeviceChoice::Cuda => Ok(chosen(
-            Device::new_cuda(0).context("--device cuda: no CUDA device can be used")?,
+            cuda().context("--device cuda: no CUDA device can be used")?,
             "asked for",
         )),
         DeviceChoice::Auto if !cfg!(feature = "cuda") => {
             Ok(chosen(Device::Cpu, "the program was built without CUDA"))
         }
-        DeviceChoice::Auto => match Device::new_cuda(0) {
+        DeviceChoice::Auto => match cuda() {
             Ok(device) => Ok(chosen(device, "a CUDA device is there")),
             Err(_) => Ok(chosen(Device::Cpu, "no CUDA device can be used")),
         },
     }
+}
+
+/// The first CUDA device, which keeps the memory of freed tensors.
+fn cuda() -> Result<Device> {
+    let device = Device::new_cuda(0)?;
+    #[cfg(feature = "cuda")]
+    snn_core::ops::cuda::keep_freed_memory(&device)?;
+    Ok(device)
 }
 
 /// The device in words.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 
 use crate::engine::Engine;
 use crate::network::{Batch, SpikingNetwork};
@@ -13,6 +13,8 @@ use crate::{Error, Result};
 
 /// Spikes of all populations that are held at once by default, as f32 values: 64 MiB.
 const VALUES_AT_ONCE: usize = 1 << 24;
+/// The same on a CUDA device, which small batches leave idle: 1 GiB.
+const VALUES_AT_ONCE_ON_CUDA: usize = 1 << 28;
 
 /// How [`evaluate`] goes through the images. The result depends on the seed alone.
 #[derive(Debug, Clone, Copy)]
@@ -28,8 +30,21 @@ pub struct EvaluateOptions {
 impl EvaluateOptions {
     /// Batch and chunk such that the spikes held at once take about 64 MiB.
     pub fn for_topology(topology: &Topology, seed: Seed) -> Self {
+        Self::with_values(VALUES_AT_ONCE, topology, seed)
+    }
+
+    /// The same for the device that the network is on: on CUDA about 1 GiB.
+    pub fn for_device(topology: &Topology, device: &Device, seed: Seed) -> Self {
+        let values = match device {
+            Device::Cuda(_) => VALUES_AT_ONCE_ON_CUDA,
+            _ => VALUES_AT_ONCE,
+        };
+        Self::with_values(values, topology, seed)
+    }
+
+    fn with_values(values: usize, topology: &Topology, seed: Seed) -> Self {
         let per_step = topology.neuron_count() + topology.input().iter().product::<usize>();
-        let image_steps = (VALUES_AT_ONCE / per_step).max(1);
+        let image_steps = (values / per_step).max(1);
         let chunk = image_steps.min(16);
         Self {
             batch: (image_steps / chunk).clamp(1, 128),

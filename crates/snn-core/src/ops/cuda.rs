@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use candle_core::cuda_backend::cudarc::driver::result as driver;
+use candle_core::cuda_backend::cudarc::driver::sys::CUmemPool_attribute;
 use candle_core::cuda_backend::cudarc::driver::{
     CudaFunction, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig,
 };
@@ -10,7 +12,7 @@ use candle_core::cuda_backend::{
     CudaDevice, CudaStorage, WrapErr, gemm_reduced_precision_f32, set_gemm_reduced_precision_f32,
 };
 use candle_core::op::BackpropOp;
-use candle_core::{DType, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{DType, Device, Layout, Result, Shape, Storage, Tensor};
 
 thread_local! {
     static LAUNCHES: Cell<usize> = const { Cell::new(0) };
@@ -31,6 +33,24 @@ pub fn allow_tf32(allow: bool) {
 /// What [`allow_tf32`] was last told.
 pub fn tf32_allowed() -> bool {
     gemm_reduced_precision_f32()
+}
+
+/// Lets a device keep the memory of freed tensors for the next ones. As the driver has it, whatever is free goes back at
+/// each synchronisation, that is whenever a number is read, and has to be mapped anew.
+///
+/// # Errors
+/// What the driver refuses; not a CUDA device.
+pub fn keep_freed_memory(device: &Device) -> crate::Result<()> {
+    let device = device.as_cuda_device()?.cuda_stream().context().cu_device();
+    let mut threshold = u64::MAX;
+    let value = std::ptr::from_mut(&mut threshold).cast();
+    // SAFETY: the device is there, and the attribute is a u64 that is only read.
+    unsafe {
+        let pool = driver::device::get_default_mem_pool(device).w()?;
+        let attribute = CUmemPool_attribute::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+        driver::mem_pool::set_attribute(pool, attribute, value).w()?;
+    }
+    Ok(())
 }
 
 /// Threads of a block; as in the kernels' launch bounds.
