@@ -73,6 +73,18 @@ impl<'a> Convolution<'a> {
         let x = four([g.images, g.channels, g.height, g.width])?;
         let weight = four([g.out_channels, g.channels, g.kernel, g.kernel])?;
         let y = four([g.images, g.out_channels, g.out_height, g.out_width])?;
+        for (what, numbers) in [
+            ("input", g.images * g.channels * g.plane()),
+            ("output", g.images * g.out_channels * g.out_plane()),
+        ] {
+            if i32::try_from(numbers).is_err() {
+                candle_core::bail!(
+                    "conv2d: cuDNN takes fewer than 2^31 numbers, the {what} has {numbers} of {} images (time steps \
+                     included); take a smaller batch",
+                    g.images
+                );
+            }
+        }
         let (padding, stride) = (int(g.padding)?, int(g.stride)?);
         let handle = handle(device)?;
         let describe = || {
