@@ -142,7 +142,8 @@ fn measure(
     timesteps: usize,
     watch: &mut Watch,
 ) -> Result<NetworkFigures> {
-    let options = EvaluateOptions::for_device(network.topology(), &ctx.device, ctx.seed_of("evaluate"));
+    let options =
+        EvaluateOptions::for_device(network.topology(), &ctx.device, ctx.seed_of("evaluate"));
     let windows = variant.evaluate.windows_to(timesteps);
     let evaluation = run(network, images, labels, &windows, options, watch)?;
     let direct = network.settings().encoder == Encoder::Direct;

@@ -120,7 +120,8 @@ pub fn network(
     let stage = ctx.stage(Some(name), &stage, &config, &upstream, |_, watch| {
         let (images, labels) = Data::images(split, 0)?;
         let network = convert::load(ctx, finished)?;
-        let options = EvaluateOptions::for_device(network.topology(), &ctx.device, ctx.seed_of("validate"));
+        let options =
+            EvaluateOptions::for_device(network.topology(), &ctx.device, ctx.seed_of("validate"));
         let evaluation = evaluate(&network, &images, &labels, windows, options, watch)?;
         let direct = network.settings().encoder == Encoder::Direct;
         let energy = energy::estimate(network.topology(), &evaluation, direct)?;
