@@ -35,18 +35,18 @@ impl Account {
         let file = ExperimentFile::read(experiments, &sweep.experiment)?;
         let (base, _) = plan(&sweep, &file).with_context(|| path.display().to_string())?;
         let mut changed = changed(&record.header.sweep, &settled(&sweep)?);
-        changed.extend(settings_changed(&record, &settled(&*base)?));
+        changed.extend(settings_changed(&record, &sweep, &settled(&*base)?));
         Ok(Self { record, changed })
     }
 }
 
-/// Which settings of a record's experiment are others now, without the name of its only variant.
-fn settings_changed(record: &Record, now: &Value) -> Vec<String> {
-    let variant = record.header.sweep["variant"].as_str().unwrap_or_default();
-    let own = format!("variants.{variant}.");
-    let names = changed(&record.header.settings, now).into_iter();
-    names
-        .map(|name| name.strip_prefix(&own).map_or(name.clone(), String::from))
+/// Which settings of a record's experiment that its runs depend on are others now, without the name of its only variant.
+fn settings_changed(record: &Record, sweep: &Sweep, now: &Value) -> Vec<String> {
+    changed(&record.header.settings, now)
+        .iter()
+        .map(|name| sweep.short(name))
+        .filter(|name| sweep.goal.uses(name) && !sweep.replaces(name))
+        .map(String::from)
         .collect()
 }
 
@@ -143,6 +143,14 @@ mod tests {
         assert!(changed(&record).is_empty());
         record.header.settings["variants"]["modern"]["encrypt"]["timesteps"] = json!(1_000);
         write("[1, 3]");
+        assert_eq!(
+            changed(&record),
+            ["keys.encrypt.epochs", "encrypt.timesteps"]
+        );
+        // neither what each run replaces nor what comes after the last stage
+        let modern = &mut record.header.settings["variants"]["modern"];
+        modern["encrypt"]["epochs"] = json!(1_000);
+        modern["attack"]["images_per_class"] = json!(1_000);
         assert_eq!(
             changed(&record),
             ["keys.encrypt.epochs", "encrypt.timesteps"]

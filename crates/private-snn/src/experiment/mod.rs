@@ -10,4 +10,5 @@ mod rehearsal;
 pub use checked::{Experiment, safe_name};
 pub use config::{ClassifierConfig, DataConfig, EvaluateConfig, ExperimentConfig, VariantConfig};
 pub use file::{ExperimentFile, Profile, find};
+pub use overrides::within;
 pub use rehearsal::rehearsal;

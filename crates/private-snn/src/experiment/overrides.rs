@@ -33,6 +33,12 @@ fn same_kind(old: &Table, new: &Table) -> bool {
         .all(|tag| new.get(tag).is_none_or(|kind| old.get(tag) == Some(kind)))
 }
 
+/// Whether a dotted setting is `outer` or one of those under it.
+pub fn within(outer: &str, setting: &str) -> bool {
+    let rest = setting.strip_prefix(outer);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+}
+
 /// Applies `KEY=VALUE` to a tree that holds every key there is.
 ///
 /// A key is dotted. One that starts at no key of the top level but at one of every variant, such as `encrypt.epochs`,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::attack::{Attacked, Target, back_conversion, spike_gradient};
 use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
 use super::{Context, convert, encrypt, leakage, synth, train};
-use crate::experiment::VariantConfig;
+use crate::experiment::{VariantConfig, within};
 use crate::report::{Unit, show};
 
 /// How far a variant is computed and measured.
@@ -21,6 +21,23 @@ pub enum Reach {
     Attack,
     /// And what attack A2 rebuilds from it.
     SpikeAttack,
+}
+
+impl Reach {
+    /// Whether [`measure`] looks at a setting on the way, named without its variant: `encrypt.epochs`, `judge.network`.
+    pub fn uses(self, setting: &str) -> bool {
+        let under = |part| within(part, setting);
+        let first = if under("attack.spike_gradient") || under("attack.spike_images_per_class") {
+            Self::SpikeAttack
+        } else if under("attack") || under("judge") {
+            Self::Attack
+        } else if under("encrypt") {
+            Self::Encrypt
+        } else {
+            Self::Convert
+        };
+        self >= first
+    }
 }
 
 /// Figures of one variant; accuracies are shares of the validation images.
@@ -161,5 +178,30 @@ pub fn print(name: &str, measures: &Measures) {
             show(reading.rate_accuracy, Unit::Percent),
             reading.largest_weight_change * 100.0
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_of_later_stages_are_not_used() {
+        let used = |reach: Reach| {
+            let settings = [
+                "convert.readout_delay",
+                "encrypt.epochs",
+                "judge",
+                "attack.images_per_class",
+                "attack.spike_images_per_class",
+                "attack.spike_gradient.ascent",
+            ];
+            settings.iter().filter(|name| reach.uses(name)).count()
+        };
+        assert_eq!(used(Reach::Convert), 1);
+        assert_eq!(used(Reach::Encrypt), 2);
+        assert_eq!(used(Reach::Attack), 4);
+        assert_eq!(used(Reach::SpikeAttack), 6);
+        assert!(Reach::Convert.uses("encryption"));
     }
 }

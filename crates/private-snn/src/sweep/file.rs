@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use toml::Value;
 
-use crate::experiment::{find, safe_name};
+use crate::experiment::{find, safe_name, within};
 use crate::stages::Reach;
 
 /// A file of `data/sweeps`, as written.
@@ -135,6 +135,21 @@ impl Sweep {
         Ok(sweep)
     }
 
+    /// A setting's name without the variant's, which sweeps need not say.
+    pub fn short<'a>(&self, setting: &'a str) -> &'a str {
+        let rest = setting.strip_prefix("variants.");
+        let rest = rest.and_then(|rest| rest.strip_prefix(&self.variant));
+        rest.and_then(|rest| rest.strip_prefix('.'))
+            .unwrap_or(setting)
+    }
+
+    /// Whether no run has a setting as the experiment has it, because each assigns its key.
+    pub fn replaces(&self, setting: &str) -> bool {
+        let mut keys = self.keys.keys();
+        let replaced = keys.any(|key| within(self.short(key), self.short(setting)));
+        replaced && !matches!(self.search, Search::Each {})
+    }
+
     fn check(&self) -> Result<()> {
         safe_name("name", &self.name)?;
         if self.seeds.is_empty() {
@@ -157,12 +172,7 @@ impl Sweep {
             if key.trim() != key {
                 bail!("keys: {key:?}: must have no spaces at its ends");
             }
-            let own = format!("variants.{}.", self.variant);
-            let name = key.strip_prefix(&own).unwrap_or(key);
-            let within = |outer: &str, inner: &str| {
-                let rest = inner.strip_prefix(outer);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
-            };
+            let name = self.short(key);
             let same = names
                 .iter()
                 .find(|(other, _)| within(other, name) || within(name, other));
@@ -265,6 +275,25 @@ mod tests {
             scale: Scale::Log,
         };
         assert_eq!(sweep.keys["encrypt.epochs"], Choice::Range(range));
+    }
+
+    #[test]
+    fn each_run_of_a_grid_replaces_its_keys() {
+        let grid =
+            Sweep::parse(&GRID.replace("\"encrypt.epochs\"", "\"convert.thresholds\"")).unwrap();
+        for replaced in [
+            "convert.thresholds",
+            "variants.modern.convert.thresholds.rule",
+        ] {
+            assert!(grid.replaces(replaced), "{replaced}");
+        }
+        assert!(!grid.replaces("convert"));
+        assert!(!grid.replaces("variants.other.convert.thresholds"));
+        let each = Sweep {
+            search: Search::Each {},
+            ..grid
+        };
+        assert!(!each.replaces("convert.thresholds"));
     }
 
     #[test]
