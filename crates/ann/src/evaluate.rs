@@ -44,7 +44,10 @@ pub(crate) fn watched(
     let device = ann.parameters().device();
     let mut rows = Vec::with_capacity(n.div_ceil(batch));
     for start in (0..n).step_by(batch) {
-        let part = images.narrow(0, start, batch.min(n - start))?;
+        // of a view all that lies behind it would go to the device
+        let part = images
+            .narrow(0, start, batch.min(n - start))?
+            .force_contiguous()?;
         if part.dtype() == DType::F32 {
             check_range(&part, start)?;
         }

@@ -6,7 +6,7 @@ use attack_eval::Scorer;
 use attack_eval::attacks::{AscentConfig, BackConversionConfig, back_conversion};
 use candle_core::Device;
 use datasets::glyphs::{GlyphsConfig, generate};
-use datasets::{Dataset, normalize};
+use datasets::{Dataset, normalise};
 use snn_core::progress::silent;
 use snn_core::rng::Seed;
 
@@ -65,7 +65,7 @@ fn main() -> Outcome<()> {
 
     let scorer = Scorer::new(
         &judge,
-        &normalize(&data.train.images)?,
+        &normalise(&data.train.images)?,
         &data.train.labels,
         200,
         Seed::new(3),

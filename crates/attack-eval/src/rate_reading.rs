@@ -37,7 +37,11 @@ pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
         let population = population_after(topology, index);
         let scales: Vec<f64> = match population {
             Some(population) => inverse_thresholds(network, population)?,
-            None => vec![network.settings().readout_scale],
+            // of two weighted layers in a row the first has no population, and is not the readout either
+            None if topology.weighted().last() == Some(&index) => {
+                vec![network.settings().readout_scale]
+            }
+            None => vec![1.0],
         };
         tensors.insert(
             format!("{index}.weight"),

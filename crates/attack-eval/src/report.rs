@@ -18,6 +18,8 @@ pub struct AttackOutcome {
     pub target: String,
     /// Number of reconstructions.
     pub samples: usize,
+    /// How many of them never had a gradient to follow: they say nothing of what the network hides.
+    pub without_gradient: usize,
     /// Share of the reconstructions in which the judge sees their class.
     pub judge_top1: f64,
     /// Share whose class is among the judge's five highest.

@@ -66,6 +66,7 @@ impl Scorer {
             images,
             classes,
             confidence,
+            guided,
         } = reconstruction;
         let judged = judge(&self.judge, images, classes, self.batch)?;
         let labels = check::labels(
@@ -82,6 +83,7 @@ impl Scorer {
             attack: attack.into(),
             target: target.into(),
             samples: judged.samples,
+            without_gradient: guided.iter().filter(|&&steps| steps == 0).count(),
             judge_top1: judged.top1,
             judge_top5: judged.top5,
             per_class_top1: judged

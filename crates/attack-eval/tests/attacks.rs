@@ -114,6 +114,34 @@ fn of_unit_size_the_gradient_does_not_tell_how_steep_the_scores_are() -> Outcome
     Ok(())
 }
 
+/// Its pictures are the starting noise, and the attack says so.
+#[test]
+fn an_attack_without_a_gradient_is_counted() -> Outcome<()> {
+    let source = network(false, Seed::new(3))?;
+    let run = |scales: &[f32], iterations| {
+        let spiking = per_layer(&source, scales)?;
+        let config = SpikeGradientConfig {
+            timesteps: 4,
+            surrogate: Some(Surrogate::Rectangular { width: 0.5 }),
+            ascent: AscentConfig {
+                iterations,
+                total_variation: 0.0,
+                ..AscentConfig::adam()
+            },
+            ..SpikeGradientConfig::default()
+        };
+        let made = spike_gradient::run(&spiking, &config, 2, Seed::new(1), &mut silent)?;
+        Outcome::Ok(made)
+    };
+    let (once, often) = (run(&[1e6, 1e6, 1e6], 1)?, run(&[1e6, 1e6, 1e6], 5)?);
+    assert_eq!(once.guided, [0; 8]);
+    assert_eq!(often.guided, [0; 8]);
+    assert_eq!(largest_difference(&once.images, &often.images)?, 0.0);
+    let awake = run(&[0.4, 0.3, 0.2], 5)?;
+    assert!(awake.guided.iter().all(|&steps| steps > 0), "{awake:?}");
+    Ok(())
+}
+
 #[test]
 fn through_the_spikes_the_class_score_rises_too() -> Outcome<()> {
     let spiking = per_layer(&network(false, Seed::new(3))?, &[0.4, 0.3, 0.2])?;

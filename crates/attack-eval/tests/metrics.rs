@@ -233,6 +233,7 @@ fn the_scorer_orders_noise_and_real_images() -> Outcome<()> {
             images,
             classes,
             confidence: vec![0.5; 60],
+            guided: vec![1; 60],
         };
         Ok(scorer.score("A1", "source", &made)?)
     };
@@ -285,6 +286,7 @@ fn the_scorer_orders_noise_and_real_images() -> Outcome<()> {
         images: real(0)?.narrow(0, 0, 1)?,
         classes: Tensor::new(&[0u32], &Device::Cpu)?,
         confidence: vec![1.0],
+        guided: vec![1],
     };
     assert!(scorer.score("A1", "source", &single).is_err());
     let few = Tensor::new(&[0u32, 1, 2], &Device::Cpu)?;

@@ -8,7 +8,7 @@ use ann::{Ann, Mode};
 use attack_eval::attacks::{AscentConfig, BackConversionConfig, back_conversion};
 use attack_eval::{rate_reading, relu_reading, weight_change_by_layer};
 use candle_core::{Device, Tensor};
-use common::{Outcome, largest_difference, network, per_channel, per_layer, residual};
+use common::{Outcome, largest_difference, network, per_channel, per_layer, residual, unbroken};
 use snn_core::progress::silent;
 use snn_core::rng::Seed;
 use snn_core::{SpikingNetwork, SpikingSettings};
@@ -136,7 +136,11 @@ fn distances(spiking: &SpikingNetwork, reading: &Ann, images: &Tensor) -> Outcom
 #[test]
 fn readings_are_limits_of_long_windows() -> Outcome<()> {
     let images = images()?;
-    for source in [network(true, Seed::new(6))?, residual(true, Seed::new(6))?] {
+    for source in [
+        network(true, Seed::new(6))?,
+        residual(true, Seed::new(6))?,
+        unbroken(true, Seed::new(6))?,
+    ] {
         for (share, clipped) in [(1.1, false), (0.4, true)] {
             let spiking = converted(&source, &images, share)?;
             let [soon, late] = distances(&spiking, &rate_reading(&spiking)?, &images)?;

@@ -47,8 +47,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let accuracy = ann::evaluate(&ann, &validation.images, &validation.labels, 100)?;
     println!("source network: {:.1} %", 100.0 * accuracy);
 
-    let images = datasets::normalize(&validation.images)?;
-    let real = datasets::normalize(&data.train.images.narrow(0, 0, 200)?)?;
+    let images = datasets::normalise(&validation.images)?;
+    let real = datasets::normalise(&data.train.images.narrow(0, 0, 200)?)?;
     println!(
         "{:<40}{}",
         "thresholds",

@@ -37,7 +37,7 @@ pub struct Conversion {
 ///
 /// `calibration` are images `[N, C, H, W]` f32 in [-1, 1], whichever the caller has: a synthetic set, or real images
 /// for a control. [`ThresholdRule::BatchNorm`] and [`ThresholdRule::Trained`] need none unless biases are corrected.
-/// Calibration noise is drawn from `seed` by image index.
+/// Calibration noise is drawn from `seed` by image index, the batches and parts of the images that rules take as well.
 ///
 /// # Errors
 /// A layer without a spiking counterpart, a layer whose threshold cannot be found by the rule, both with the layer's
@@ -82,6 +82,7 @@ pub fn convert(
                 percentile,
                 granularity,
                 config,
+                seed,
                 watch,
             )?;
             draft.set_all(found)?;
@@ -89,7 +90,7 @@ pub fn convert(
         ThresholdRule::LocalBalance { rate, passes } => {
             let images = required()?;
             let found =
-                thresholds::local_balance::find(source, images, rate, passes, config, watch)?;
+                thresholds::local_balance::find(source, images, rate, passes, config, seed, watch)?;
             draft.set_all(found)?;
         }
         ThresholdRule::BatchNorm { deviations } => {

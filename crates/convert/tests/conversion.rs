@@ -329,6 +329,13 @@ fn a_trained_staircase_converts_without_loss() {
             assert!((a - b).abs() < 1e-4, "{a} {b}");
         }
     }
+    // a staircase ends at its threshold: the other conversion's report says that nothing is clipped, whatever rounds
+    let measured = ConvertConfig {
+        report_images: 6,
+        ..config.clone()
+    };
+    let report = convert(&ann, Some(&(&images * 1.0).expect("images")), &measured).report;
+    assert_eq!(report.layers[0].clipped_share, Some(0.0));
     // the released network says nothing of steps: its layers are those of a plain one
     let spiking = conversion.network.topology();
     assert_eq!(spiking.layers()[1], RELU);

@@ -160,6 +160,10 @@ fn the_watcher_can_stop_every_rule() {
     for rule in [
         ThresholdRule::MaxCurrent { scale: 1.0 },
         percentile(99.0, Granularity::Channel),
+        ThresholdRule::LocalBalance {
+            rate: 0.5,
+            passes: 2,
+        },
     ] {
         let config = config(rule, Encoder::Direct);
         let mut stop = |_: &snn_core::progress::Progress| Flow::Stop;

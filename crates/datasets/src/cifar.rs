@@ -127,7 +127,7 @@ pub fn read_batch(path: &Path, layout: Layout) -> Result<Split> {
     let labels = labels(path, &bytes, layout)?;
     let mut images = Vec::with_capacity(labels.len() * PIXELS);
     append_pixels(&mut images, &bytes, layout);
-    Split::new(images, labels, (3, 32, 32))
+    Split::new(images, labels, [3, 32, 32])
 }
 
 fn load(
@@ -176,7 +176,7 @@ fn join(batches: Vec<(Vec<u8>, Vec<u32>)>, layout: Layout) -> Result<Split> {
         append_pixels(&mut images, &bytes, layout);
         all.extend(labels);
     }
-    Split::new(images, all, (3, 32, 32))
+    Split::new(images, all, [3, 32, 32])
 }
 
 fn append_pixels(images: &mut Vec<u8>, bytes: &[u8], layout: Layout) {

@@ -1,3 +1,5 @@
+//! Splits, data sets, and the pictures as the networks take them.
+
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
@@ -22,17 +24,20 @@ impl Split {
     ///
     /// # Errors
     /// [`Error::Argument`] if there is no picture or the number of bytes does not fit.
-    pub fn new(pixels: Vec<u8>, labels: Vec<u32>, shape: (usize, usize, usize)) -> Result<Self> {
-        let (channels, height, width) = shape;
+    pub fn new(pixels: Vec<u8>, labels: Vec<u32>, shape: [usize; 3]) -> Result<Self> {
+        let [channels, height, width] = shape;
         let count = labels.len();
-        let expected = [channels, height, width]
+        let expected = shape
             .iter()
             .try_fold(count, |product, &extent| product.checked_mul(extent));
         if expected == Some(0) || expected != Some(pixels.len()) {
-            return Err(Error::Argument(format!(
-                "a split of {count} labels and shape {channels}x{height}x{width} cannot be made of {} bytes",
-                pixels.len()
-            )));
+            return Err(Error::argument(
+                "pixels",
+                format!(
+                    "a split of {count} labels and shape {channels}x{height}x{width} cannot be made of {} bytes",
+                    pixels.len()
+                ),
+            ));
         }
         Ok(Self {
             images: Tensor::from_vec(pixels, (count, channels, height, width), &Device::Cpu)?,
@@ -51,9 +56,8 @@ impl Split {
     }
 
     /// Channels, height and width of a picture.
-    pub fn shape(&self) -> (usize, usize, usize) {
-        let extent = |axis: usize| self.images.dims().get(axis).copied().unwrap_or(0);
-        (extent(1), extent(2), extent(3))
+    pub fn shape(&self) -> [usize; 3] {
+        [1, 2, 3].map(|axis| self.images.dims().get(axis).copied().unwrap_or(0))
     }
 
     /// The pictures of a range of positions, without a copy.
@@ -62,12 +66,15 @@ impl Split {
     /// [`Error::Argument`] if the range is empty or reaches beyond the end.
     pub fn subset(&self, range: Range<usize>) -> Result<Self> {
         if range.is_empty() || range.end > self.len() {
-            return Err(Error::Argument(format!(
-                "positions {}..{} cannot be taken from a split of {} pictures",
-                range.start,
-                range.end,
-                self.len()
-            )));
+            return Err(Error::argument(
+                "range",
+                format!(
+                    "positions {}..{} cannot be taken from a split of {} pictures",
+                    range.start,
+                    range.end,
+                    self.len()
+                ),
+            ));
         }
         let count = range.end - range.start;
         Ok(Self {
@@ -82,15 +89,16 @@ impl Split {
     /// [`Error::Argument`] if there is no position or one is beyond the end.
     pub fn select(&self, positions: &[u32]) -> Result<Self> {
         if positions.is_empty() {
-            return Err(Error::Argument(
-                "no position to select from a split".to_string(),
+            return Err(Error::argument(
+                "positions",
+                "there is none to select from a split",
             ));
         }
         if let Some(position) = positions.iter().find(|&&p| p as usize >= self.len()) {
-            return Err(Error::Argument(format!(
-                "position {position} is beyond a split of {} pictures",
-                self.len()
-            )));
+            return Err(Error::argument(
+                "positions",
+                format!("{position} is beyond a split of {} pictures", self.len()),
+            ));
         }
         let index = Tensor::new(positions, self.images.device())?;
         Ok(Self {
@@ -164,17 +172,23 @@ impl Dataset {
     /// would be left.
     pub fn with_validation(self, count: usize, seed: u64) -> Result<Self> {
         if self.validation.is_some() {
-            return Err(Error::Argument(format!(
-                "{} has a validation split of its own: no other can be carved off its training split",
-                self.name
-            )));
+            return Err(Error::argument(
+                "validation",
+                format!(
+                    "{} has a split of its own: no other can be carved off its training split",
+                    self.name
+                ),
+            ));
         }
         let total = self.train.len();
         if count == 0 || count >= total {
-            return Err(Error::Argument(format!(
-                "a validation split of {count} pictures cannot be carved off the {total} training pictures of {}",
-                self.name
-            )));
+            return Err(Error::argument(
+                "count",
+                format!(
+                    "a validation split of {count} pictures cannot be carved off the {total} training pictures of {}",
+                    self.name
+                ),
+            ));
         }
         let order = balanced_order(&self.train.labels_vec()?, seed);
         let (train, validation) = order.split_at(total - count);
@@ -217,12 +231,12 @@ fn balanced_order(labels: &[u32], seed: u64) -> Vec<u32> {
 ///
 /// # Errors
 /// [`Error::Argument`] if the tensor is not u8.
-pub fn normalize(images_u8: &Tensor) -> Result<Tensor> {
+pub fn normalise(images_u8: &Tensor) -> Result<Tensor> {
     if images_u8.dtype() != DType::U8 {
-        return Err(Error::Argument(format!(
-            "normalize takes u8 pictures, not {:?}",
-            images_u8.dtype()
-        )));
+        return Err(Error::argument(
+            "images_u8",
+            format!("u8 pictures are needed, not {:?}", images_u8.dtype()),
+        ));
     }
     Ok(images_u8.to_dtype(DType::F32)?.affine(1.0 / 127.5, -1.0)?)
 }
@@ -233,7 +247,7 @@ mod tests {
 
     fn split(labels: &[u32]) -> Split {
         let pixels = (0..labels.len() * 2).map(|i| i as u8).collect();
-        Split::new(pixels, labels.to_vec(), (1, 1, 2)).unwrap()
+        Split::new(pixels, labels.to_vec(), [1, 1, 2]).unwrap()
     }
 
     fn dataset(labels: &[u32]) -> Dataset {
@@ -250,7 +264,7 @@ mod tests {
     fn split_accessors() {
         let split = split(&[0, 2, 2, 1]);
         assert_eq!((split.len(), split.is_empty()), (4, false));
-        assert_eq!(split.shape(), (1, 1, 2));
+        assert_eq!(split.shape(), [1, 1, 2]);
         assert_eq!(split.class_counts(3).unwrap(), [1, 1, 2]);
         assert_eq!(split.class_counts(2).unwrap(), [1, 1]);
         let tail = split.subset(2..4).unwrap();
@@ -272,18 +286,18 @@ mod tests {
     fn split_refuses_bad_arguments() {
         let split = split(&[0, 1]);
         for range in [0..0, 1..3, 2..4, usize::MAX - 1..usize::MAX] {
-            assert!(matches!(split.subset(range), Err(Error::Argument(_))));
+            assert!(matches!(split.subset(range), Err(Error::Argument { .. })));
         }
-        assert!(matches!(split.select(&[]), Err(Error::Argument(_))));
-        assert!(matches!(split.select(&[0, 2]), Err(Error::Argument(_))));
+        assert!(matches!(split.select(&[]), Err(Error::Argument { .. })));
+        assert!(matches!(split.select(&[0, 2]), Err(Error::Argument { .. })));
         for (pixels, labels, shape) in [
-            (5, 1, (1, 2, 2)),
-            (0, 0, (1, 2, 2)),
-            (0, 1, (0, 2, 2)),
-            (4, 2, (usize::MAX, 2, 2)),
+            (5, 1, [1, 2, 2]),
+            (0, 0, [1, 2, 2]),
+            (0, 1, [0, 2, 2]),
+            (4, 2, [usize::MAX, 2, 2]),
         ] {
             let made = Split::new(vec![0; pixels], vec![0; labels], shape);
-            assert!(matches!(made, Err(Error::Argument(_))));
+            assert!(matches!(made, Err(Error::Argument { .. })));
         }
     }
 
@@ -349,7 +363,7 @@ mod tests {
         let labels: Vec<u32> = (0..300).map(|i| i % 3).collect();
         let pixels = vec![0; 300];
         let mut set = dataset(&[0]);
-        set.train = Split::new(pixels, labels, (1, 1, 1)).unwrap();
+        set.train = Split::new(pixels, labels, [1, 1, 1]).unwrap();
         let set = set.with_validation(60, 0).unwrap();
         assert_eq!(
             set.validation.unwrap().class_counts(3).unwrap(),
@@ -361,23 +375,23 @@ mod tests {
     fn validation_refuses_bad_counts() {
         for count in [0, 3, 4] {
             let carved = dataset(&[0, 1, 2]).with_validation(count, 0);
-            assert!(matches!(carved, Err(Error::Argument(_))));
+            assert!(matches!(carved, Err(Error::Argument { .. })));
         }
         let carved = dataset(&[0, 1, 2]).with_validation(1, 0).unwrap();
         assert!(matches!(
             carved.with_validation(1, 0),
-            Err(Error::Argument(_))
+            Err(Error::Argument { .. })
         ));
     }
 
     #[test]
     fn normalize_maps_bytes_to_the_unit_range() {
         let bytes = Tensor::from_vec((0..=255u8).collect::<Vec<_>>(), 256, &Device::Cpu).unwrap();
-        let values = normalize(&bytes).unwrap().to_vec1::<f32>().unwrap();
+        let values = normalise(&bytes).unwrap().to_vec1::<f32>().unwrap();
         assert_eq!((values[0], values[255]), (-1.0, 1.0));
         for (byte, value) in values.iter().enumerate() {
             assert!((value - (byte as f32 / 127.5 - 1.0)).abs() < 2e-7);
         }
-        assert!(normalize(&bytes.to_dtype(DType::F32).unwrap()).is_err());
+        assert!(normalise(&bytes.to_dtype(DType::F32).unwrap()).is_err());
     }
 }

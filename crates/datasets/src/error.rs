@@ -1,8 +1,9 @@
+//! What can go wrong in this crate.
+
 use std::path::PathBuf;
 
 /// What can go wrong while a data set is loaded, drawn or split.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
     /// A file or folder of the set is not there.
     #[error("{} is missing: fetch it with `cargo xtask fetch {set}`, or name the folder that holds it with --data-dir", path.display())]
@@ -86,18 +87,32 @@ pub enum Error {
         /// The class.
         class: String,
     },
-    /// An argument of the caller makes no sense.
-    #[error("{0}")]
-    Argument(String),
+    /// An argument is outside its domain.
+    #[error("{name}: {message}")]
+    Argument {
+        /// The argument's name.
+        name: &'static str,
+        /// What is wrong with it.
+        message: String,
+    },
     /// No data set has this name.
     #[error(
         "unknown data set {0:?}: one of glyphs, cifar10, cifar100, tinyimagenet, mnist, fashion-mnist is expected"
     )]
     UnknownKind(String),
-    /// A tensor could not be made or read.
+    /// A tensor operation failed.
     #[error(transparent)]
-    Tensor(#[from] candle_core::Error),
+    Candle(#[from] candle_core::Error),
 }
 
 /// Result with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn argument(name: &'static str, message: impl Into<String>) -> Self {
+        Self::Argument {
+            name,
+            message: message.into(),
+        }
+    }
+}

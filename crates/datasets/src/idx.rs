@@ -129,7 +129,7 @@ fn read_pair(dir: &Path, name: &str, prefix: &str) -> Result<(Split, Labels)> {
         ));
     }
     let labels = values.iter().copied().map(u32::from).collect();
-    let split = Split::new(pixels, labels, (1, height, width))?;
+    let split = Split::new(pixels, labels, [1, height, width])?;
     Ok((
         split,
         Labels {

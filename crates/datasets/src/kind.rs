@@ -1,3 +1,5 @@
+//! The data sets there are, by name.
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -100,12 +102,11 @@ impl FromStr for Kind {
 
 /// Loads a data set; glyphs are drawn with their default settings.
 ///
-/// `dir` is the folder of the set itself or one that holds it under its [`Kind::folder`] name; without `dir` it is
-/// `data/raw` below the current folder. Glyphs do not look at it.
+/// `dir` is the folder of the set itself or one that holds it under its [`Kind::folder`] name. Glyphs do not look at it.
 ///
 /// # Errors
 /// See the loader of each set. A missing file names the path looked for.
-pub fn load(kind: Kind, dir: Option<&Path>) -> Result<Dataset> {
+pub fn load(kind: Kind, dir: &Path) -> Result<Dataset> {
     match kind {
         Kind::Glyphs => glyphs::generate(&GlyphsConfig::default()),
         Kind::Cifar10 => cifar::cifar10(&locate(kind, dir)),
@@ -116,13 +117,11 @@ pub fn load(kind: Kind, dir: Option<&Path>) -> Result<Dataset> {
 }
 
 /// The folder of the set below `dir`, or `dir` itself where it has no such folder.
-fn locate(kind: Kind, dir: Option<&Path>) -> PathBuf {
-    let inside = dir
-        .unwrap_or(Path::new("data/raw"))
-        .join(kind.folder().unwrap_or_default());
-    match dir {
-        Some(dir) if dir.is_dir() && !inside.is_dir() => dir.into(),
-        _ => inside,
+fn locate(kind: Kind, dir: &Path) -> PathBuf {
+    let inside = dir.join(kind.folder().unwrap_or_default());
+    match dir.is_dir() && !inside.is_dir() {
+        true => dir.into(),
+        false => inside,
     }
 }
 
@@ -150,7 +149,7 @@ mod tests {
                 continue;
             };
             let missing = dir.path().join("none");
-            let message = load(kind, Some(&missing)).unwrap_err().to_string();
+            let message = load(kind, &missing).unwrap_err().to_string();
             let path = missing.join(folder);
             assert!(message.contains(&path.display().to_string()), "{message}");
             assert!(message.contains(&format!("fetch {kind}")), "{message}");

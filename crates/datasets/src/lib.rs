@@ -10,6 +10,6 @@ mod kind;
 mod philox;
 pub mod tiny_imagenet;
 
-pub use dataset::{Dataset, Split, normalize};
+pub use dataset::{Dataset, Split, normalise};
 pub use error::{Error, Result};
 pub use kind::{Kind, load};

@@ -176,7 +176,7 @@ fn decode_all(images: Vec<(PathBuf, u32)>) -> Result<Split> {
         .collect();
     outcomes.into_iter().collect::<Result<()>>()?;
     let labels = images.into_iter().map(|(_, class)| class).collect();
-    Split::new(pixels, labels, (3, SIDE, SIDE))
+    Split::new(pixels, labels, [3, SIDE, SIDE])
 }
 
 /// Decodes a picture into planes [C, H, W].

@@ -1,5 +1,7 @@
 //! Glyphs: the same bytes everywhere, balanced, and neither trivial nor hopeless for a linear classifier.
 
+use std::path::Path;
+
 use datasets::glyphs::{GlyphsConfig, SIDE, generate};
 use datasets::{Dataset, Error, Kind, Split};
 use rayon::ThreadPoolBuilder;
@@ -41,7 +43,7 @@ fn same_bytes_for_any_number_of_threads() {
 
 #[test]
 fn default_set_is_balanced() {
-    let set = datasets::load(Kind::Glyphs, None).unwrap();
+    let set = datasets::load(Kind::Glyphs, Path::new("unused")).unwrap();
     assert_eq!((set.name.as_str(), set.classes()), ("glyphs", 10));
     let validation = set.validation.as_ref().unwrap();
     for (split, count) in [
@@ -88,7 +90,7 @@ fn bad_counts_are_refused() {
             test,
             ..GlyphsConfig::default()
         };
-        assert!(matches!(generate(&config), Err(Error::Argument(_))));
+        assert!(matches!(generate(&config), Err(Error::Argument { .. })));
     }
     let without = GlyphsConfig {
         train: 10,
@@ -116,8 +118,8 @@ fn linear_classifier_stays_low() {
     const INPUTS: usize = 3 * SIDE * SIDE;
     let set = small(6_000, 2_000, 0);
     let values = |split: &Split| -> Vec<f32> {
-        let normalized = datasets::normalize(&split.images).unwrap();
-        normalized.flatten_all().unwrap().to_vec1().unwrap()
+        let normalised = datasets::normalise(&split.images).unwrap();
+        normalised.flatten_all().unwrap().to_vec1().unwrap()
     };
     let mut weights = vec![[0f32; INPUTS]; 10];
     let mut bias = [0f32; 10];

@@ -37,7 +37,7 @@ fn cifar10() {
     let Some(dir) = folder(Kind::Cifar10) else {
         return;
     };
-    let set = load(Kind::Cifar10, Some(&dir)).unwrap();
+    let set = load(Kind::Cifar10, &dir).unwrap();
     assert_eq!(set.class_names, names(&dir.join("batches.meta.txt")));
     assert_eq!(set.train.images.dims(), [50_000, 3, 32, 32]);
     assert_eq!(set.train.class_counts(10).unwrap(), [5_000; 10]);
@@ -88,7 +88,7 @@ fn cifar100() {
     let Some(dir) = folder(Kind::Cifar100) else {
         return;
     };
-    let set = load(Kind::Cifar100, Some(&dir)).unwrap();
+    let set = load(Kind::Cifar100, &dir).unwrap();
     assert_eq!(set.class_names, names(&dir.join("fine_label_names.txt")));
     assert_eq!(set.train.class_counts(100).unwrap(), [500; 100]);
     assert_eq!(set.test.class_counts(100).unwrap(), [100; 100]);
@@ -101,10 +101,10 @@ fn tiny_imagenet() {
     let Some(dir) = folder(Kind::TinyImagenet) else {
         return;
     };
-    let set = load(Kind::TinyImagenet, Some(&dir)).unwrap();
+    let set = load(Kind::TinyImagenet, &dir).unwrap();
     let wnids = names(&dir.join("wnids.txt"));
     assert_eq!(set.classes(), wnids.len());
-    assert_eq!(set.train.shape(), (3, 64, 64));
+    assert_eq!(set.train.shape(), [3, 64, 64]);
     let files = |folder: PathBuf| fs::read_dir(folder).unwrap().count();
     let counts: Vec<usize> = wnids
         .iter()

@@ -113,7 +113,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// Accuracy on real pictures.
 fn score(network: &SpikingNetwork, split: &Split) -> Result<f64, Box<dyn Error>> {
-    let images = datasets::normalize(&split.images)?;
+    let images = datasets::normalise(&split.images)?;
     let options = EvaluateOptions::for_topology(network.topology(), Seed::new(9));
     let found = evaluate(
         &network.frozen()?,

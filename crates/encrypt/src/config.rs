@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
-/// How a converted network is trained on in spikes. The paper gives the loss and the optimiser; its constants are not
-/// known, so the defaults are ours.
+/// How a converted network is trained on in spikes. The paper gives the loss and the optimiser; weight and
+/// temperature of the distillation, learning rate, epochs and batch are not known, so the defaults are ours.
 ///
 /// `learning_rate` and `epochs` decide how far the weights move, and with that what an attacker finds in them: they are
 /// privacy settings, to be swept against accuracy.

@@ -487,23 +487,3 @@ fn refuses_bad_settings_and_sets() {
     assert_eq!(read("{}").expect("defaults"), EncryptConfig::default());
     assert!(read(r#"{"epoch": 3}"#).is_err());
 }
-
-/// Backpropagation recurses along the graph, which has a few nodes per layer whatever T is.
-#[test]
-fn a_small_stack_is_enough() {
-    let run = || {
-        let (network, set) = material(Depth::Vgg9, 8, Encoder::Poisson);
-        let config = EncryptConfig {
-            timesteps: 64,
-            epochs: 1,
-            batch: 22,
-            ..config()
-        };
-        start(&network, &config)
-            .epoch(&set, &mut silent)
-            .expect("an epoch")
-    };
-    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(run);
-    let log = thread.expect("a thread").join().expect("no overflow");
-    assert!(log.loss.is_finite());
-}

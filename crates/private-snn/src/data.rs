@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use candle_core::Tensor;
-use datasets::{Dataset, Kind, Split, glyphs, normalize};
+use datasets::{Dataset, Kind, Split, glyphs, normalise};
 use sha2::{Digest, Sha256};
 
 use crate::experiment::DataConfig;
@@ -32,7 +32,7 @@ impl Data {
     pub fn load(kind: Kind, folder: &Path, config: &DataConfig) -> Result<Self> {
         let mut set = match kind {
             Kind::Glyphs => glyphs::generate(&config.glyphs)?,
-            _ => datasets::load(kind, Some(folder))?,
+            _ => datasets::load(kind, folder)?,
         };
         if config.validation > 0 {
             // this balances the training images, too
@@ -77,7 +77,7 @@ impl Data {
         };
         let part = split.subset(0..count)?;
         Ok((
-            normalize(&part.images)?.contiguous()?,
+            normalise(&part.images)?.contiguous()?,
             part.labels.contiguous()?,
         ))
     }

@@ -40,7 +40,10 @@ pub fn device(choice: DeviceChoice) -> Result<Chosen<Device>> {
         }
         DeviceChoice::Auto => match cuda() {
             Ok(device) => Ok(chosen(device, "a CUDA device is there")),
-            Err(_) => Ok(chosen(Device::Cpu, "no CUDA device can be used")),
+            Err(error) => {
+                tracing::warn!("no CUDA device can be used: {error:#}");
+                Ok(chosen(Device::Cpu, "no CUDA device can be used"))
+            }
         },
     }
 }

@@ -116,7 +116,8 @@ pub fn evaluate(
     let mut input_events: Option<Vec<f64>> = None;
     for start in (0..samples).step_by(options.batch) {
         let count = options.batch.min(samples - start);
-        let batch = images.narrow(0, start, count)?.contiguous()?;
+        // of a view all that lies behind it would go to the device
+        let batch = images.narrow(0, start, count)?.force_contiguous()?;
         check_range(&batch, start)?;
         let ids: Vec<u64> = (start..start + count).map(|i| i as u64).collect();
         let batch = Batch {
@@ -232,6 +233,11 @@ pub fn check_range(images: &Tensor, start: usize) -> Result<()> {
 
 /// Adds the rows of `counts` `[N, ...]` to `total`; whole numbers, so that the order does not matter.
 fn add_rows(total: &mut [f64], counts: &Tensor) -> Result<()> {
+    // whole numbers, exact in f32: a device adds up the images of a batch itself
+    let counts = match counts.device().is_cpu() {
+        true => counts.clone(),
+        false => counts.sum_keepdim(0)?,
+    };
     let values: Vec<f32> = counts.flatten_all()?.to_vec1()?;
     for row in values.chunks_exact(total.len()) {
         for (sum, &count) in total.iter_mut().zip(row) {

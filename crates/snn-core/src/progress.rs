@@ -1,4 +1,4 @@
-//! How long work tells of itself and is asked to stop.
+//! How work that takes long reports where it stands and is asked to stop.
 
 use crate::{Error, Result};
 

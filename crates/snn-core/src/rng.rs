@@ -1,4 +1,4 @@
-//! The counter-based generator behind every random number of the project: Philox 4x32-10 (Salmon et al., "Parallel
+//! The counter-based generator behind every random number of the stages: Philox 4x32-10 (Salmon et al., "Parallel
 //! random numbers: as easy as 1, 2, 3", SC 2011).
 //!
 //! A number is a pure function of (seed, purpose, position). So any shard, thread or device draws the same bits, and

@@ -509,7 +509,7 @@ impl Topology {
         self.macs_by_layer().iter().sum()
     }
 
-    /// Trained numbers: weights, biases, and batch-norm scales and shifts.
+    /// Trained numbers: weights, biases, batch-norm scales and shifts, and trained thresholds.
     pub fn parameter_count(&self) -> usize {
         self.tensor_shapes()
             .iter()

@@ -19,7 +19,7 @@ pub struct SynthConfig {
     /// Factors on the class similarities that make Dirichlet concentrations. The images of a class take them in turn.
     pub dirichlet: Vec<f64>,
     /// Weight of the total variation: the sum of absolute differences of vertical and of horizontal neighbours, per
-    /// image, divided by the number of its values C * H * W.
+    /// image, divided by the number of its values C * H * W. Attacks weigh another one, isotropic and not divided.
     pub total_variation: f64,
     /// Largest shift, in pixels, of the image before each pass: circular, per image and iteration. 0 for none.
     pub jitter: usize,

@@ -68,7 +68,7 @@ impl Inference {
         let network = SpikingNetwork::load(&sizes.network, &Device::Cpu)?;
         let split = cifar::read_batch(&sizes.images, Layout::Cifar10)?;
         let split = split.subset(0..sizes.batch)?;
-        let images = datasets::normalize(&split.images)?.contiguous()?;
+        let images = datasets::normalise(&split.images)?.contiguous()?;
         let inference = Self::new(network.clone(), images, sizes.timesteps)?;
         inputs.get(|| {
             let (images, ids) = (&inference.images, &inference.ids);

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn without_augmentation_it_normalises_like_the_data_sets() -> Result<()> {
         let bytes = Tensor::from_vec((0..=255u8).collect(), (1, 1, 16, 16), &Device::Cpu)?;
-        let theirs = datasets::normalize(&bytes)
+        let theirs = datasets::normalise(&bytes)
             .expect("u8 images")
             .flatten_all()?
             .to_vec1::<f32>()?;

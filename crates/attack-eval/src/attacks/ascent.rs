@@ -52,13 +52,14 @@ pub struct AscentConfig {
     pub unit_gradient: bool,
     /// Pull towards grey.
     pub weight_decay: f64,
-    /// Gaussian blur at every how many iterations, the first included; 0 for never.
+    /// Gaussian blur at every how many iterations, the first left out; 0 for never.
     pub blur_every: usize,
     /// Deviation of the blur, in pixels.
     pub blur_radius: f64,
     /// The gradient is taken at the image rolled by up to this many pixels each way, drawn per image and iteration.
     pub jitter: usize,
-    /// Weight of the total variation of an image (isotropic, summed over pixels and channels).
+    /// Weight of the total variation of an image: isotropic, summed over pixels and channels. Synthesis weighs another one,
+    /// divided by the number of values.
     pub total_variation: f64,
     /// What is raised.
     pub objective: Objective,
@@ -217,6 +218,7 @@ pub fn run(
     let pixels = c * h * w;
     let mut images = Vec::with_capacity(total * pixels);
     let mut confidence = Vec::with_capacity(total);
+    let mut guided = Vec::with_capacity(total);
     for first in (0..total).step_by(config.batch) {
         let last = total.min(first + config.batch);
         let mut batch = Ascent::start(
@@ -234,6 +236,7 @@ pub fn run(
             batch.step(target, step)?;
         }
         confidence.extend(batch.confidence(target)?);
+        guided.extend(batch.canvases.iter().map(|canvas| canvas.guided));
         images.extend(batch.pixels());
     }
     let done = (total * config.iterations) as u64;
@@ -243,6 +246,7 @@ pub fn run(
         images: Tensor::from_vec(images, (total, c, h, w), &Device::Cpu)?,
         classes: Tensor::new(labels, &Device::Cpu)?,
         confidence,
+        guided,
     })
 }
 
@@ -254,6 +258,8 @@ struct Canvas {
     jitter: Seed,
     /// Roll at the current step.
     shift: (usize, usize),
+    /// Steps that had a gradient.
+    guided: u32,
 }
 
 /// A batch on its way.
@@ -294,6 +300,7 @@ impl<'a> Ascent<'a> {
                     square: vec![0.0; moments],
                     jitter: own("jitter"),
                     shift: (0, 0),
+                    guided: 0,
                 })
             })
             .collect::<Result<Vec<_>>>()?;
@@ -310,7 +317,7 @@ impl<'a> Ascent<'a> {
 
     fn step(&mut self, target: &dyn Target, step: usize) -> Result<()> {
         let (config, [_, h, w]) = (self.config, self.input);
-        let blurred = config.blur_every > 0 && step.is_multiple_of(config.blur_every);
+        let blurred = config.blur_every > 0 && step > 0 && step.is_multiple_of(config.blur_every);
         let blur = || Blur::new(config.blur_radius);
         let reach = config.jitter.min(h - 1).min(w - 1) as u32;
         self.canvases
@@ -390,6 +397,7 @@ impl<'a> Ascent<'a> {
 impl Canvas {
     fn update(&mut self, gradient: &[f32], config: &AscentConfig, h: usize, w: usize, step: usize) {
         let (dy, dx) = self.shift;
+        self.guided += u32::from(gradient.iter().any(|&g| g != 0.0));
         let mut g = vec![0f32; gradient.len()];
         roll(gradient, &mut g, h, w, h - dy, w - dx);
         if config.unit_gradient {

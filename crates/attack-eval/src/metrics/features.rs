@@ -28,7 +28,7 @@ impl Features {
             let part = images
                 .detach()
                 .narrow(0, first, batch.min(n - first))?
-                .contiguous()?
+                .force_contiguous()?
                 .to_device(&device)?;
             rows.push(judge.features(&part)?);
         }

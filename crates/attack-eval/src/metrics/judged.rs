@@ -39,7 +39,7 @@ pub fn judge(judge: &Ann, images: &Tensor, classes: &Tensor, batch: usize) -> Re
         let part = images
             .detach()
             .narrow(0, start, batch.min(n - start))?
-            .contiguous()?
+            .force_contiguous()?
             .to_device(&device)?;
         let rows: Vec<Vec<f32>> = judge.forward(&part, ann::Mode::Inference)?.to_vec2()?;
         for (row, &label) in rows.iter().zip(&labels[start..]) {

@@ -44,6 +44,33 @@ pub fn network(bias: bool, seed: Seed) -> Outcome<Ann> {
     drawn("small", layers, bias, seed)
 }
 
+/// Two convolutions with nothing between them, for images 3x8x8 and four classes; biases drawn too.
+pub fn unbroken(bias: bool, seed: Seed) -> Outcome<Ann> {
+    let conv = |in_channels, out_channels| Layer::Conv2d {
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride: 1,
+        padding: 1,
+        bias,
+    };
+    let layers = vec![
+        conv(3, 6),
+        conv(6, 8),
+        Layer::Activation {
+            function: ActivationFunction::Relu,
+        },
+        Layer::AvgPool2d { kernel: 4 },
+        Layer::Flatten,
+        Layer::Linear {
+            in_features: 32,
+            out_features: 4,
+            bias,
+        },
+    ];
+    drawn("unbroken", layers, bias, seed)
+}
+
 /// Three convolutions, the first of which also reaches the last population beside the second, for images 3x8x8 and four
 /// classes; biases drawn too.
 pub fn residual(bias: bool, seed: Seed) -> Outcome<Ann> {

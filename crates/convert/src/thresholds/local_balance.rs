@@ -19,20 +19,22 @@ use ann::Ann;
 use candle_core::{Device, Tensor};
 use snn_core::Layer;
 use snn_core::progress::{self, Watch};
+use snn_core::rng::Seed;
 
 use crate::config::ConvertConfig;
 use crate::draft::Unit;
 use crate::thresholds::floored;
 use crate::{Error, Result};
 
-/// A threshold per population (index of the activation layer), in the network's activation units. A batch is spread
-/// evenly over the images, since these may be in the order of their classes.
+/// A threshold per population (index of the activation layer), in the network's activation units. Batches are drawn from
+/// `seed`, since images may be in the order of their classes, or take turns.
 pub(crate) fn find(
     source: &Ann,
     images: &Tensor,
     rate: f64,
     passes: usize,
     config: &ConvertConfig,
+    seed: Seed,
     watch: &mut Watch,
 ) -> Result<BTreeMap<usize, Unit>> {
     let topology = source.topology();
@@ -49,9 +51,10 @@ pub(crate) fn find(
     let count = images.dim(0)?;
     let batches = count.div_ceil(config.batch);
     let steps = batches.saturating_mul(passes);
+    let order = seed.derive("local balance").stream().permutation(count);
     for step in 0..steps {
         let ids = (step % batches..count).step_by(batches);
-        let ids: Vec<u32> = ids.map(|id| id as u32).collect();
+        let ids: Vec<u32> = ids.map(|at| order[at]).collect();
         let ids = Tensor::new(ids, images.device())?;
         let mut x = images.index_select(&ids, 0)?.to_device(&device)?;
         // clipped, for the shortcuts that take them

@@ -6,6 +6,7 @@ use ann::{Ann, Mode};
 use candle_core::Tensor;
 use rayon::prelude::*;
 use snn_core::progress::{self, Watch};
+use snn_core::rng::Seed;
 
 use crate::config::{ConvertConfig, Granularity};
 use crate::draft::Unit;
@@ -18,13 +19,14 @@ const VALUES_KEPT: usize = 1 << 26;
 /// A threshold per population (index of the activation layer), in the network's activation units.
 ///
 /// Exact: of each layer or channel the values at and above the percentile are kept. If those of all images would not
-/// fit in memory (low percentiles of large sets), every k-th image is taken, and that is logged.
+/// fit in memory (low percentiles of large sets), a k-th of the images is drawn from `seed`, and that is logged.
 pub(crate) fn find(
     source: &Ann,
     images: &Tensor,
     percentile: f64,
     granularity: Granularity,
     config: &ConvertConfig,
+    seed: Seed,
     watch: &mut Watch,
 ) -> Result<BTreeMap<usize, Unit>> {
     let topology = source.topology();
@@ -32,11 +34,11 @@ pub(crate) fn find(
     let kept_per_image = (topology.neuron_count() as f64 * share).ceil().max(1.0) as usize;
     let all = images.dim(0)?;
     // a collector holds up to twice what it keeps
-    let stride = (2 * all * kept_per_image).div_ceil(VALUES_KEPT).max(1);
-    let chosen: Vec<u32> = (0..all as u32).step_by(stride).collect();
-    if stride > 1 {
+    let parts = (2 * all * kept_per_image).div_ceil(VALUES_KEPT).max(1);
+    let chosen = choose(all, parts, seed);
+    if parts > 1 {
         tracing::warn!(
-            "percentile {percentile}: {} of {all} calibration images are used, evenly spaced, to bound memory",
+            "percentile {percentile}: {} of {all} calibration images are used, drawn at random, to bound memory",
             chosen.len()
         );
     }
@@ -123,6 +125,17 @@ pub(crate) fn find(
         .collect()
 }
 
+/// One of so many parts of all positions, in order. At random: images may be in the order of their classes, or take turns.
+fn choose(all: usize, parts: usize, seed: Seed) -> Vec<u32> {
+    let mut chosen: Vec<u32> = (0..all as u32).collect();
+    if parts > 1 {
+        chosen = seed.derive("percentile").stream().permutation(all);
+        chosen.truncate(all.div_ceil(parts));
+        chosen.sort_unstable();
+    }
+    chosen
+}
+
 /// The largest of `count` values that are needed for a percentile; the order in which they come does not matter.
 struct Largest {
     kept: Vec<f32>,
@@ -179,8 +192,6 @@ impl Largest {
 
 #[cfg(test)]
 mod tests {
-    use snn_core::rng::Seed;
-
     use super::*;
 
     /// numpy.quantile(values, q, method="linear") on the sorted whole.
@@ -192,6 +203,20 @@ mod tests {
         let above = (below + 1).min(sorted.len() - 1);
         let (low, high) = (f64::from(sorted[below]), f64::from(sorted[above]));
         low + (position - below as f64) * (high - low)
+    }
+
+    #[test]
+    fn a_part_of_the_images_has_every_class() {
+        assert_eq!(choose(5, 1, Seed::new(1)), [0, 1, 2, 3, 4]);
+        let chosen = choose(500, 5, Seed::new(1));
+        assert_eq!(chosen.len(), 100);
+        assert!(chosen.is_sorted_by(|a, b| a < b));
+        // classes take turns, or come one after another
+        for class in [|i: u32| i % 10, |i: u32| i / 50] {
+            let classes: std::collections::BTreeSet<u32> =
+                chosen.iter().copied().map(class).collect();
+            assert_eq!(classes.len(), 10);
+        }
     }
 
     #[test]

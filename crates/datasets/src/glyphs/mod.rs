@@ -53,15 +53,16 @@ impl Default for GlyphsConfig {
 /// # Errors
 /// [`Error::Argument`] if there is no training or no test picture, or more than 1 000 000 in a split.
 pub fn generate(config: &GlyphsConfig) -> Result<Dataset> {
-    for (split, count, least) in [
-        ("train", config.train, 1),
-        ("validation", config.validation, 0),
-        ("test", config.test, 1),
+    for (name, count, least) in [
+        ("glyphs.train", config.train, 1),
+        ("glyphs.validation", config.validation, 0),
+        ("glyphs.test", config.test, 1),
     ] {
         if !(least..=1_000_000).contains(&count) {
-            return Err(Error::Argument(format!(
-                "glyphs.{split} is {count}: {least} to 1000000 pictures can be drawn"
-            )));
+            return Err(Error::argument(
+                name,
+                format!("{least} to 1000000 pictures can be drawn, got {count}"),
+            ));
         }
     }
     let validation = match config.validation {
@@ -85,5 +86,5 @@ fn split(seed: u64, split: u32, count: usize) -> Result<Split> {
         .enumerate()
         .for_each(|(index, planes)| draw::picture(seed, split, index, index % classes, planes));
     let labels = (0..count).map(|index| (index % classes) as u32).collect();
-    Split::new(pixels, labels, (3, SIDE, SIDE))
+    Split::new(pixels, labels, [3, SIDE, SIDE])
 }

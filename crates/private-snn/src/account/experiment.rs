@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::document::Block;
 use crate::report::{
-    Curves, NO_GRADIENT, Row, Verdict, curves, is_without_gradient, row_figure, rows, show_spread,
-    spread, target_name, verdict,
+    Curves, Row, Unguided, Verdict, curves, row_figure, rows, show_spread, spread, target_name,
+    unguided, verdict,
 };
 
 /// An evidence file.
@@ -58,16 +58,18 @@ impl Account {
     pub fn cell(&self, variant: &str, row: &Row) -> Option<String> {
         let entry = &self.evidence["variants"][variant][&row.key];
         let mean = entry["mean"].as_f64()?;
-        let runs = self.evidence["runs"].as_array();
-        let mut runs = runs.into_iter().flatten();
-        if runs.any(|run| is_without_gradient(run, variant, &row.key)) {
-            return Some(NO_GRADIENT.into());
-        }
         let figure = show_spread(mean, entry["deviation"].as_f64(), row.unit);
+        let figure = self.unguided(variant, &row.key).shown(figure);
         Some(match self.anchors(variant, &row.key) {
             Some([floor, ceiling]) => format!("{figure} ({floor:.2} … {ceiling:.2})"),
             None => figure,
         })
+    }
+
+    /// Pictures of an attack that had no gradient, over all runs.
+    fn unguided(&self, variant: &str, key: &str) -> Unguided {
+        let runs = self.evidence["runs"].as_array().into_iter().flatten();
+        runs.map(|run| unguided(run, variant, key)).sum()
     }
 
     /// The Fréchet distances of real images and of noise beside which the one of a row stands, mean over the seeds.
@@ -110,7 +112,7 @@ impl Account {
         }
         let spread = match self.seeds() {
             1 => "1 seed".to_string(),
-            seeds => format!("{seeds} seeds, mean ± deviation"),
+            seeds => format!("{seeds} seeds, mean ± sample standard deviation"),
         };
         Block::Table {
             head: std::iter::once(spread)
@@ -124,7 +126,7 @@ impl Account {
     pub fn conditions(&self) -> Option<Block> {
         let run = &self.evidence["runs"][0];
         let images = run["test_images"].as_u64()?;
-        let mut text = format!("Measured where {images} test images were at hand.");
+        let mut text = format!("{images} test images were at hand.");
         let items: Vec<&str> = run["scaled_down"]
             .as_array()
             .into_iter()
@@ -132,14 +134,17 @@ impl Account {
             .filter_map(Value::as_str)
             .collect();
         if !items.is_empty() {
-            text += &format!(" Against profile paper: {}", items.join(" "));
+            text += &format!(" Scaled down: {}", items.join(" "));
         }
         Some(Block::Text(text))
     }
 
     /// Where the figures show that the encryption fails, by variant, in the order of [`Account::variants`].
     pub fn verdicts(&self) -> Vec<(&String, Verdict)> {
-        let of = |name: &String, key: &str| self.evidence["variants"][name][key]["mean"].as_f64();
+        let of = |name: &String, key: &str| {
+            let mean = self.evidence["variants"][name][key]["mean"].as_f64()?;
+            (!self.unguided(name, key).are_all()).then_some(mean)
+        };
         self.variants()
             .into_iter()
             .filter_map(|name| Some((name, verdict(|key| of(name, key), self.seeds())?)))

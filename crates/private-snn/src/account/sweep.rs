@@ -25,7 +25,7 @@ impl Account {
     ///
     /// # Errors
     /// A file that is not what it should be; no such experiment.
-    pub fn new(record: Record, sweeps: &Path, experiments: &Path) -> Result<Self> {
+    pub fn new(mut record: Record, sweeps: &Path, experiments: &Path) -> Result<Self> {
         let name = record.header.sweep["name"].as_str().unwrap_or_default();
         if !sweeps.join(format!("{name}.toml")).is_file() {
             let changed = Vec::new();
@@ -35,6 +35,8 @@ impl Account {
         let file = ExperimentFile::read(experiments, &sweep.experiment)?;
         let (base, _) = plan(&sweep, &file).with_context(|| path.display().to_string())?;
         let mut changed = changed(&record.header.sweep, &settled(&sweep)?);
+        // no figure depends on it
+        record.header.sweep["title"] = sweep.title.clone().into();
         changed.extend(settings_changed(&record, &sweep, &settled(&*base)?));
         Ok(Self { record, changed })
     }
@@ -85,14 +87,9 @@ pub fn blocks(account: &Account) -> Vec<Block> {
     if let Some(best) = best(record) {
         blocks.push(Block::Text(format!("Most accurate: {best}.")));
     }
-    blocks.push(Block::Text(
-        "Drawn: accuracies on the validation images and, where the sweep attacks, the share of the pictures that each attack \
-         rebuilds from the encrypted network in which the judge recognises their class; means over the seeds."
-            .into(),
-    ));
     blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {
         file: picture.file,
-        description: format!("Accuracy and leakage: {}", picture.title),
+        description: picture.title.clone(),
         caption: format!("{}.", picture.title),
     }));
     blocks

@@ -88,6 +88,10 @@ impl Experiment {
             for (key, timesteps) in [
                 ("evaluate.timesteps", variant.evaluate.timesteps),
                 ("encrypt.timesteps", variant.encrypt.timesteps),
+                (
+                    "attack.spike_gradient.timesteps",
+                    variant.attack.spike_gradient.timesteps,
+                ),
             ] {
                 if delay > 0 && delay >= timesteps {
                     bail!(

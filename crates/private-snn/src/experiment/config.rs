@@ -77,7 +77,7 @@ fn yes() -> bool {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Images split off the training set to watch training on; not for glyphs, which have their own.
+    /// Images split off the training set to watch training on and to choose settings by; not for glyphs, which have their own.
     pub validation: usize,
     /// Training images used; 0 for all.
     pub train_limit: usize,

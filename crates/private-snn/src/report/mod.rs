@@ -24,9 +24,8 @@ pub use pictures::{Pictures, overview};
 pub(crate) use results::spread;
 pub use results::{Results, file_name};
 pub(crate) use rows::{
-    NO_GRADIENT, Row, Unit, figure as row_figure, is_without_gradient, rows, show, show_spread,
-    target_name,
+    Row, Unguided, Unit, figure as row_figure, rows, show, show_spread, target_name, unguided,
 };
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale};
-pub(crate) use verdict::{Failure, Verdict, verdict};
+pub(crate) use verdict::{CRITERION, Failure, Verdict, verdict};

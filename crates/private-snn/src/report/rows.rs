@@ -225,26 +225,62 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
     }
 }
 
-/// Instead of a figure: the attacked network scored every class alike in every picture, so that the attack had no gradient to
-/// follow.
-pub const NO_GRADIENT: &str = "no gradient";
+/// Of an attack's pictures those that never had a gradient to follow; a figure of them is one of noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unguided {
+    pictures: u64,
+    of: u64,
+}
 
-/// Whether that is so of the attack `key` of a row; then its figure is that of pictures nobody changed.
-pub fn is_without_gradient(report: &Value, variant: &str, key: &str) -> bool {
-    let parts: Vec<&str> = key.split('.').collect();
-    let (Some(classes), ["attacks", attack, target, _]) = (classes(report), parts.as_slice())
-    else {
-        return false;
+impl std::iter::Sum for Unguided {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self { pictures: 0, of: 0 }, |sum, one| Self {
+            pictures: sum.pictures + one.pictures,
+            of: sum.of + one.of,
+        })
+    }
+}
+
+impl Unguided {
+    /// Whether that is every one.
+    pub fn are_all(self) -> bool {
+        self.pictures == self.of && self.of > 0
+    }
+
+    /// What a table shows for `figure`: with how many of the pictures say nothing, or without the figure, if none says any.
+    pub fn shown(self, figure: String) -> String {
+        match self {
+            Self { pictures: 0, .. } => figure,
+            all if all.are_all() => "no gradient".into(),
+            Self { pictures, of } => format!("{figure} ({pictures} of {of} without a gradient)"),
+        }
+    }
+}
+
+/// Those of the attack `key` of a row. Records that do not count them tell only where the attacked network scores every class
+/// alike in all pictures.
+pub fn unguided(report: &Value, variant: &str, key: &str) -> Unguided {
+    let found = || {
+        let parts: Vec<&str> = key.split('.').collect();
+        let ["attacks", attack, target, _] = parts.as_slice() else {
+            return None;
+        };
+        let mut entries = report["variants"][variant]["attacks"].as_array()?.iter();
+        let entry =
+            entries.find(|entry| entry["attack"] == *attack && entry["target"] == *target)?;
+        let of = entry["samples"].as_u64()?;
+        let alike = || {
+            let confidence = entry["target_confidence"].as_f64()?;
+            Some((confidence * classes(report)? as f64 - 1.0).abs() < 1e-6)
+        };
+        let pictures = match entry["without_gradient"].as_u64() {
+            Some(counted) => counted,
+            None if alike()? => of,
+            None => 0,
+        };
+        Some(Unguided { pictures, of })
     };
-    let entries = report["variants"][variant]["attacks"].as_array();
-    let mut entries = entries.into_iter().flatten();
-    entries.any(|entry| {
-        entry["attack"] == *attack
-            && entry["target"] == *target
-            && entry["target_confidence"]
-                .as_f64()
-                .is_some_and(|confidence| (confidence * classes as f64 - 1.0).abs() < 1e-6)
-    })
+    found().unwrap_or(Unguided { pictures: 0, of: 0 })
 }
 
 fn classes(report: &Value) -> Option<usize> {
@@ -254,10 +290,8 @@ fn classes(report: &Value) -> Option<usize> {
 
 /// What a table shows of a row.
 pub fn cell(report: &Value, variant: &str, row: &Row) -> String {
-    match is_without_gradient(report, variant, &row.key) {
-        true => NO_GRADIENT.into(),
-        false => show(figure(report, variant, &row.key), row.unit),
-    }
+    let figure = show(figure(report, variant, &row.key), row.unit);
+    unguided(report, variant, &row.key).shown(figure)
 }
 
 /// A figure in its unit.
@@ -395,10 +429,13 @@ mod tests {
 
     #[test]
     fn an_attack_without_a_gradient_has_no_figure() {
-        let report = |confidence: f64| {
-            json!({"dataset": "cifar10", "variants": {"a": {"attacks": [
-                {"attack": "spike_gradient", "target": "encrypted", "judge_top1": 0.1, "target_confidence": confidence},
-            ]}}})
+        let report = |confidence: f64, counted: Option<u64>| {
+            let mut attack = json!({"attack": "spike_gradient", "target": "encrypted", "samples": 40,
+                "judge_top1": 0.1, "target_confidence": confidence});
+            if let Some(counted) = counted {
+                attack["without_gradient"] = json!(counted);
+            }
+            json!({"dataset": "cifar10", "variants": {"a": {"attacks": [attack]}}})
         };
         let rows = rows();
         let row = rows
@@ -406,8 +443,14 @@ mod tests {
             .find(|row| row.key == "attacks.spike_gradient.encrypted.judge_top1")
             .unwrap();
         // a tenth as f32 has it
-        assert_eq!(cell(&report(0.1_f32.into()), "a", row), NO_GRADIENT);
-        assert_eq!(cell(&report(0.101), "a", row), "10.0 %");
+        assert_eq!(cell(&report(0.1_f32.into(), None), "a", row), "no gradient");
+        assert_eq!(cell(&report(0.101, None), "a", row), "10.0 %");
+        assert_eq!(cell(&report(0.101, Some(40)), "a", row), "no gradient");
+        assert_eq!(
+            cell(&report(0.3, Some(10)), "a", row),
+            "10.0 % (10 of 40 without a gradient)"
+        );
+        assert_eq!(cell(&report(0.1_f32.into(), Some(0)), "a", row), "10.0 %");
         assert_eq!(cell(&json!({}), "a", row), "–");
     }
 

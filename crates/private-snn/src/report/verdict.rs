@@ -4,10 +4,20 @@ use std::fmt;
 
 use serde_json::Value;
 
-/// Points of accuracy within which the ReLU reading counts as unharmed.
+/// Points of accuracy within which a reading of the weights counts as unharmed.
 const READING: f64 = 0.05;
-/// Share of recognised pictures within which A1 counts as unhindered.
+/// Share of recognised pictures within which an attack counts as unhindered.
 const REBUILT: f64 = 0.10;
+/// The attacks with their keys.
+const ATTACKS: [(&str, &str); 2] = [("A1", "back_conversion"), ("A2", "spike_gradient")];
+
+/// By what a verdict is reached, for readers.
+pub const CRITERION: &str = "\
+    The encryption counts as failed where the better reading of the encrypted weights is within 5 points of the encrypted \
+    network's accuracy and above half of it, or what the judge recognises of an attack's pictures of it is within 10 points of \
+    what it recognises of those of the converted network and above half of that: it hides nothing where all that there is to \
+    compare says so, at most a part where some does. An attack has no say that had no gradient, or of whose pictures of the \
+    converted network the judge recognises 10 % or less.";
 
 /// How the encryption fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,7 +26,7 @@ pub enum Failure {
     HidesNothing,
     /// Some are.
     HidesPart,
-    /// The weights still classify, and A1 has no say.
+    /// The weights still classify, and no attack has a say.
     StillClassifies,
 }
 
@@ -27,8 +37,8 @@ impl Failure {
             Self::HidesNothing => "the encryption hides nothing that these attacks can see",
             Self::HidesPart => "the encryption hides at most a part of what these attacks can see",
             Self::StillClassifies => {
-                "the encrypted weights still classify about as well as the network itself or better, while A1 rebuilds \
-                 too little from the converted network to tell"
+                "the encrypted weights still classify about as well as the network itself or better, while the attacks \
+                 rebuild too little to tell"
             }
         }
     }
@@ -54,49 +64,31 @@ impl fmt::Display for Verdict {
 }
 
 /// Where the figures show that the encryption fails: the better one of the encrypted network's readings is within 5 points
-/// of its accuracy and above half of it, or A1 on it within 10 points of A1 on the converted network and above half of that. A1 has no say where the judge recognises
-/// at most 10 % on the converted network: there was nothing to hide from it. `figure` gives the figure of a row
-/// ([`super::rows::rows`]), the mean where there are several `runs`.
+/// of its accuracy and above half of it, or an attack on it is within 10 points of the same on the converted network and above
+/// half of that. An attack has no say where the judge recognises at most 10 % on the converted network: there was nothing to
+/// hide from it. `figure` gives the figure of a row ([`super::rows::rows`]), the mean where there are several `runs`; none of
+/// an attack that had no gradient.
 pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verdict> {
     let of = |key: &str| figure(key).filter(|value| value.is_finite());
-    let readings = [
-        ("plain ReLUs", of("leakage.encrypted.relu_reading_accuracy")),
-        ("rates", of("leakage.encrypted.rate_reading_accuracy")),
-    ];
-    let best = readings
-        .into_iter()
-        .filter_map(|(kind, accuracy)| Some((kind, accuracy?)))
-        .reduce(|best, next| if next.1 > best.1 { next } else { best });
-    let reading = best
-        .zip(of("encrypted.test_accuracy"))
-        .map(|((kind, reading), accuracy)| {
-            let words = format!(
-                "its weights read as a network of {kind} classify {:.1} % of the test images rightly, the encrypted \
-                 network itself {:.1} %",
-                reading * 100.0,
-                accuracy * 100.0
-            );
-            let fails = reading >= accuracy - READING && reading > accuracy / 2.0;
-            (fails, words)
-        });
-    let rebuilt = of("attacks.back_conversion.encrypted.judge_top1")
-        .zip(of("attacks.back_conversion.converted.judge_top1"))
-        .filter(|(_, before)| *before > REBUILT)
-        .map(|(after, before)| {
-            let words = format!(
-                "the judge recognises {:.1} % of what A1 rebuilds from the encrypted network, {:.1} % from the converted one",
-                after * 100.0,
-                before * 100.0
-            );
-            (after >= before - REBUILT && after > before / 2.0, words)
-        });
-    let weak =
-        of("attacks.back_conversion.converted.judge_top1").is_some_and(|before| before <= REBUILT);
-    let signs: Vec<(bool, String)> = [reading, rebuilt].into_iter().flatten().collect();
+    let attacks = ATTACKS.map(|(name, key)| {
+        let on = |network: &str| of(&format!("attacks.{key}.{network}.judge_top1"));
+        Some((name, on("encrypted")?, on("converted")?))
+    });
+    let attacks: Vec<_> = attacks.into_iter().flatten().collect();
+    let telling: Vec<_> = attacks.iter().filter(|attack| attack.2 > REBUILT).collect();
+    let mut signs: Vec<(bool, String)> = read(of).into_iter().collect();
+    signs.extend(telling.iter().map(|(name, after, before)| {
+        let words = format!(
+            "the judge recognises {:.1} % of what {name} rebuilds from the encrypted network, {:.1} % from the converted one",
+            after * 100.0,
+            before * 100.0
+        );
+        (*after >= before - REBUILT && *after > before / 2.0, words)
+    }));
     if !signs.iter().any(|(fails, _)| *fails) {
         return None;
     }
-    let failure = if weak {
+    let failure = if telling.is_empty() && !attacks.is_empty() {
         Failure::StillClassifies
     } else if signs.iter().all(|(fails, _)| *fails) {
         Failure::HidesNothing
@@ -111,9 +103,36 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verd
     })
 }
 
+/// Whether the weights still classify, by the better of their readings.
+fn read(of: impl Fn(&str) -> Option<f64>) -> Option<(bool, String)> {
+    let readings = [
+        ("plain ReLUs", of("leakage.encrypted.relu_reading_accuracy")),
+        ("rates", of("leakage.encrypted.rate_reading_accuracy")),
+    ];
+    let (kind, reading) = readings
+        .into_iter()
+        .filter_map(|(kind, accuracy)| Some((kind, accuracy?)))
+        .reduce(|best, next| if next.1 > best.1 { next } else { best })?;
+    let accuracy = of("encrypted.test_accuracy")?;
+    let words = format!(
+        "its weights read as a network of {kind} classify {:.1} % of the test images rightly, the encrypted network itself \
+         {:.1} %",
+        reading * 100.0,
+        accuracy * 100.0
+    );
+    Some((
+        reading >= accuracy - READING && reading > accuracy / 2.0,
+        words,
+    ))
+}
+
 /// That of one variant of a report.
 pub fn of_report(report: &Value, variant: &str) -> Option<Verdict> {
-    verdict(|key| super::rows::figure(report, variant, key), 1)
+    let figure = |key: &str| {
+        let figure = super::rows::figure(report, variant, key)?;
+        (!super::rows::unguided(report, variant, key).are_all()).then_some(figure)
+    };
+    verdict(figure, 1)
 }
 
 #[cfg(test)]
@@ -121,6 +140,15 @@ mod tests {
     use super::*;
 
     fn said(reading: f64, accuracy: f64, after: f64, before: f64, runs: usize) -> Option<String> {
+        said_with((reading, accuracy), (after, before), None, runs)
+    }
+
+    fn said_with(
+        (reading, accuracy): (f64, f64),
+        (after, before): (f64, f64),
+        second: Option<(f64, f64)>,
+        runs: usize,
+    ) -> Option<String> {
         verdict(
             |key| match key {
                 "leakage.encrypted.relu_reading_accuracy" => Some(reading),
@@ -128,6 +156,8 @@ mod tests {
                 "leakage.encrypted.rate_reading_accuracy" => None,
                 "attacks.back_conversion.encrypted.judge_top1" => Some(after),
                 "attacks.back_conversion.converted.judge_top1" => Some(before),
+                "attacks.spike_gradient.encrypted.judge_top1" => second.map(|(after, _)| after),
+                "attacks.spike_gradient.converted.judge_top1" => second.map(|(_, before)| before),
                 other => panic!("{other}"),
             },
             runs,
@@ -172,9 +202,29 @@ mod tests {
     #[test]
     fn an_attack_that_shows_nothing_is_no_sign() {
         let text = said(0.67, 0.68, 0.05, 0.04, 1).unwrap();
-        assert!(text.contains("A1 rebuilds too little"), "{text}");
+        assert!(text.contains("the attacks rebuild too little"), "{text}");
         assert!(
             !text.contains("these attacks") && !text.contains("4.0 %"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn either_attack_shows_a_failure() {
+        let text = said_with((0.3, 0.9), (0.05, 0.8), Some((0.9, 0.9)), 1).unwrap();
+        assert!(text.contains("at most a part"), "{text}");
+        assert!(
+            text.contains("90.0 % of what A2 rebuilds from the encrypted"),
+            "{text}"
+        );
+        assert_eq!(
+            said_with((0.3, 0.9), (0.05, 0.8), Some((0.05, 0.9)), 1),
+            None
+        );
+        // one that finds nothing leaves it to the other
+        let text = said_with((0.9, 0.9), (0.02, 0.04), Some((0.8, 0.8)), 1).unwrap();
+        assert!(
+            text.contains("hides nothing") && !text.contains("A1"),
             "{text}"
         );
     }

@@ -14,7 +14,7 @@ use crate::store::Finished;
 
 /// The rebuilt pictures.
 pub const PICTURES: &str = "reconstruction.safetensors";
-const FORMAT: &str = "reconstruction/1";
+const FORMAT: &str = "reconstruction/2";
 
 /// Settings of all attacks.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -213,10 +213,12 @@ fn pair(
 
 fn save(path: &std::path::Path, pictures: &Reconstruction) -> Result<()> {
     let confidence = Tensor::new(pictures.confidence.as_slice(), &Device::Cpu)?;
+    let guided = Tensor::new(pictures.guided.as_slice(), &Device::Cpu)?;
     let tensors = [
         ("images".to_string(), pictures.images.clone()),
         ("classes".to_string(), pictures.classes.clone()),
         ("confidence".to_string(), confidence),
+        ("guided".to_string(), guided),
     ];
     Ok(checkpoint::save(path, &tensors.into(), &FORMAT)?)
 }
@@ -239,5 +241,6 @@ pub fn load(finished: &Finished) -> Result<Reconstruction> {
         images: take("images")?,
         classes: take("classes")?,
         confidence: take("confidence")?.to_vec1()?,
+        guided: take("guided")?.to_vec1()?,
     })
 }

@@ -69,9 +69,9 @@ pub struct Energy {
     pub snn_picojoule_rate: f64,
     /// The spiking network by events with its memory traffic (convention c).
     pub snn_picojoule_memory: f64,
-    /// `ann_picojoule / snn_picojoule_events`; infinite if nothing ever fired.
+    /// `ann_picojoule / snn_picojoule_events`; infinite if nothing ever fired, with Poisson coding not even the input.
     pub ratio_events: f64,
-    /// `ann_picojoule / snn_picojoule_rate`; infinite if nothing ever fired.
+    /// `ann_picojoule / snn_picojoule_rate`; infinite if nothing ever fired, with Poisson coding not even the input.
     pub ratio_rate: f64,
     /// `ann_picojoule_memory / snn_picojoule_memory`.
     pub ratio_memory: f64,

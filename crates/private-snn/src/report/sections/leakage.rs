@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{layer_name, list, section, text, variants};
 use crate::report::html::{Cell, escape, table};
-use crate::report::rows::{NO_GRADIENT, Unit, is_without_gradient, show, target_name};
+use crate::report::rows::{Unit, show, target_name, unguided};
 
 /// Attacks and weights.
 pub fn leakage(html: &mut String, report: &Value) {
@@ -14,8 +14,8 @@ pub fn leakage(html: &mut String, report: &Value) {
     let mut body = format!(
         "<p>Every picture is judged by an independent network ({}) that was trained on the real images; its own test \
          accuracy is {}. The Fréchet distance uses the judge's penultimate features; its floor is real against real \
-         images, its ceiling noise against real images. A worse network always inverts worse: compare at equal \
-         accuracy only.</p>",
+         images, its ceiling noise against real images. Compare networks at equal accuracy: a difference in \
+         accuracy alone can change what is recognised, in either direction.</p>",
         escape(&text(&judge["architecture"])),
         show(judge["test_accuracy"].as_f64(), Unit::Percent)
     );
@@ -29,10 +29,8 @@ pub fn leakage(html: &mut String, report: &Value) {
             .map(|entry| {
                 let [attack, target] = ["attack", "target"].map(|key| text(&entry[key]));
                 let key = format!("attacks.{attack}.{target}.judge_top1");
-                let top1 = match is_without_gradient(report, name, &key) {
-                    true => Cell::Text(NO_GRADIENT.into()),
-                    false => share(entry, "judge_top1"),
-                };
+                let top1 = show(entry["judge_top1"].as_f64(), Unit::Percent);
+                let top1 = Cell::Figure(unguided(report, name, &key).shown(top1));
                 let cells = vec![
                     Cell::Text(target_name(&target).to_string()),
                     Cell::Figure(text(&entry["samples"])),
@@ -177,7 +175,7 @@ fn ascent(of: &Value) -> String {
     }
     let extra = [
         ("weight_decay", "weight decay"),
-        ("blur_every", "blur at every iteration divisible by"),
+        ("blur_every", "blur at every later iteration divisible by"),
         ("jitter", "jitter in pixels"),
         ("total_variation", "total variation"),
     ];

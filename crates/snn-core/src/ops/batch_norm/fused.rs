@@ -290,7 +290,13 @@ impl NormActivation<'_> {
         gy: &Tensor,
         of_batch: Option<&StatisticsGradients>,
     ) -> Result<Tensor> {
-        let (_, inverse, gz, _) = self.before(x, statistics, gy)?;
+        let (normal, inverse) = self.normal(x, statistics)?;
+        let z = self.line(&normal)?;
+        let gz = match self.after {
+            After::Nothing => gy.clone(),
+            After::Relu => relu::backward(&self.follow(&z)?, gy)?,
+            After::Qcfs { threshold, .. } => qcfs::data_by_operations(&z, &threshold.detach(), gy)?,
+        };
         let gx = gz.broadcast_mul(&(inverse * along(x, self.gamma)?)?)?;
         let Some(of) = of_batch else {
             return Ok(gx);

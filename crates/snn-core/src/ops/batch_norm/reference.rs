@@ -47,9 +47,10 @@ pub fn batch_norm_fixed(
 ) -> Result<Tensor> {
     let shape = per_channel(x)?;
     let scale = (gamma / (statistics.variance.detach() + epsilon)?.sqrt()?)?;
-    let shift = (beta - (statistics.mean.detach() * &scale)?)?;
-    Ok(x.broadcast_mul(&scale.reshape(shape.as_slice())?)?
-        .broadcast_add(&shift.reshape(shape.as_slice())?)?)
+    let mean = statistics.mean.detach();
+    Ok(x.broadcast_sub(&mean.reshape(shape.as_slice())?)?
+        .broadcast_mul(&scale.reshape(shape.as_slice())?)?
+        .broadcast_add(&beta.reshape(shape.as_slice())?)?)
 }
 
 fn per_channel(x: &Tensor) -> Result<Vec<usize>> {

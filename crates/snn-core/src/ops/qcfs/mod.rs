@@ -6,6 +6,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::cpu::{CHUNK, map, sum_of, takes, values, with_all, zip};
+use super::mean::total;
 use super::widest::{self, Task};
 use crate::{Error, Result};
 
@@ -77,12 +78,22 @@ pub fn backward(
     if takes(&[x, threshold, y, gy]) {
         return Ok(gradients((x, threshold), y, gy)?);
     }
-    let inside = (x.gt(0.0)? * x.broadcast_lt(threshold)?)?;
+    let inside = inside(x, threshold)?;
     let zeros = gy.zeros_like()?;
     let gx = inside.where_cond(gy, &zeros)?;
     let line = inside.where_cond(x, &zeros)?;
-    let sum = (gy * (y - line)?)?.sum_all()?.reshape(1)?;
+    let sum = total(&(gy * (y - line)?)?)?.reshape(1)?;
     Ok((gx, (sum / threshold)?))
+}
+
+/// The gradient of x alone, by operations of the tensor library.
+pub(super) fn data_by_operations(x: &Tensor, threshold: &Tensor, gy: &Tensor) -> Result<Tensor> {
+    Ok(inside(x, threshold)?.where_cond(gy, &gy.zeros_like()?)?)
+}
+
+/// Where the staircase lets gradients through.
+fn inside(x: &Tensor, threshold: &Tensor) -> Result<Tensor> {
+    Ok((x.gt(0.0)? * x.broadcast_lt(threshold)?)?)
 }
 
 fn gradients(
