@@ -160,33 +160,40 @@ fn gradients_of_images_are_those_of_the_graph() {
         let input = Var::from_tensor(&images).unwrap();
         let trace = ann.trace(&input, Mode::Inference).expect("a trace");
         let mut loss = trace.logits.sqr().unwrap().sum_all().unwrap();
-        let pass = Pass::forward(&ann, &images, Mode::Inference).expect("a pass");
-        let of_logits = (pass.logits().unwrap() * 2.0).unwrap();
-        let mut statistics = BTreeMap::new();
-        for (layer, of_batch) in pass.batch_statistics().expect("statistics") {
+        for normalised in trace.batch_norm_inputs.values() {
             // twice the sum of the means and three times that of the variances
-            let flat = trace.batch_norm_inputs[&layer].transpose(0, 1).unwrap();
+            let flat = normalised.transpose(0, 1).unwrap();
             let flat = flat.flatten_from(1).unwrap();
             let mean = flat.mean_keepdim(1).unwrap();
             let variance = flat.broadcast_sub(&mean).unwrap().sqr().unwrap();
             let variance = variance.mean(1).unwrap().sum_all().unwrap();
             loss = (loss + (mean.sum_all().unwrap() * 2.0).unwrap()).unwrap();
             loss = (loss + (variance * 3.0).unwrap()).unwrap();
-            let ones = of_batch.mean.ones_like().unwrap();
-            let of = StatisticsGradients {
-                statistics: of_batch,
-                mean: (&ones * 2.0).unwrap(),
-                variance: (&ones * 3.0).unwrap(),
-            };
-            statistics.insert(layer, of);
         }
-        assert!(!statistics.is_empty());
         let expected = loss.backward().unwrap().remove(&input).unwrap();
-        let found = pass
-            .image_gradient(of_logits, &statistics)
-            .expect("a gradient");
-        let name = ann.topology().name();
-        assert_close(&found, &expected, Tolerance::Rounding(1000.0), name);
+        for device in devices() {
+            let name = format!("{} on {device:?}", ann.topology().name());
+            let parameters = ann.parameters().to_device(&device).unwrap();
+            let there = Ann::new(ann.topology().clone(), parameters);
+            let images = images.to_device(&device).unwrap();
+            let pass = Pass::forward(&there, &images, Mode::Inference).expect("a pass");
+            let of_logits = (pass.logits().unwrap() * 2.0).unwrap();
+            let of_batch = pass.batch_statistics().expect("statistics");
+            assert!(of_batch.keys().eq(trace.batch_norm_inputs.keys()));
+            let statistics = of_batch.into_iter().map(|(layer, statistics)| {
+                let ones = statistics.mean.ones_like().unwrap();
+                let of = StatisticsGradients {
+                    statistics,
+                    mean: (&ones * 2.0).unwrap(),
+                    variance: (&ones * 3.0).unwrap(),
+                };
+                (layer, of)
+            });
+            let found = pass
+                .image_gradient(of_logits, &statistics.collect())
+                .expect("a gradient");
+            assert_close(&found, &expected, Tolerance::Rounding(1000.0), &name);
+        }
     }
 }
 

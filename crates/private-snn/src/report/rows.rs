@@ -126,17 +126,17 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "energy.ratio_events",
-            "Encrypted network: energy gain, every spike counted over all T steps",
+            "Encrypted network: energy gain by events (every spike of all T steps)",
             Times,
         ),
         row(
             "energy.ratio_rate",
-            "Encrypted network: energy gain, by mean firing rate per step, without a factor T",
+            "Encrypted network: energy gain by rate (mean firing rate of a step, without a factor T)",
             Times,
         ),
         row(
             "energy.ratio_memory",
-            "Encrypted network: energy gain, every spike counted and every word moved to and from memory",
+            "Encrypted network: energy gain with memory (by events, and every word moved)",
             Times,
         ),
         row(

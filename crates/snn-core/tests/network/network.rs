@@ -2,12 +2,14 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use snn_core::encode::Encoder;
+use snn_core::evaluate::{EvaluateOptions, evaluate};
 use snn_core::network::{Batch, Mode, State};
 use snn_core::neuron::{NeuronSettings, Reset};
 use snn_core::ops::{avg_pool, conv2d, linear, neuron};
+use snn_core::progress::silent;
 use snn_core::rng::Seed;
 use snn_core::{Layer, Parameters, SpikingNetwork, SpikingSettings, Topology};
-use testkit::{Tolerance, assert_close, assert_thread_independent};
+use testkit::{Tolerance, assert_close, assert_thread_independent, devices};
 
 use crate::{RELU, bytes, images, network, parameters, thresholds, topology};
 
@@ -103,12 +105,62 @@ fn logits_equal_a_slow_walk() {
             .expect("logits");
         let slow = slowly(&network, &images, &[1, 2, 3]).expect("logits");
         // a membrane within a rounding of its threshold would make this fail by a whole spike: none is
-        assert_close(
-            &logits,
-            &slow,
-            Tolerance::Rounding(50.0),
-            &format!("{:?}", settings.encoder),
-        );
+        let tolerance = Tolerance::Rounding(50.0);
+        let what = format!("{:?}", settings.encoder);
+        assert_close(&logits, &slow, tolerance, &what);
+        for device in devices() {
+            let (there, images) = (on(&network, &device), images.to_device(&device));
+            let images = images.expect("moved");
+            let run = there.run(batch(&images, &[1, 2, 3]), T, 5).expect("a run");
+            let logits = run.logits.get(T - 1).expect("the last step");
+            assert_close(&logits, &slow, tolerance, &format!("{what} on {device:?}"));
+        }
+    }
+}
+
+/// The network with its tensors on a device.
+fn on(network: &SpikingNetwork, device: &Device) -> SpikingNetwork {
+    let parameters = network.parameters().to_device(device).expect("moved");
+    let thresholds = network.thresholds().iter();
+    let thresholds = thresholds
+        .map(|(&index, threshold)| Ok((index, threshold.to_device(device)?)))
+        .collect::<candle_core::Result<_>>()
+        .expect("moved");
+    let topology = network.topology().clone();
+    SpikingNetwork::new(topology, parameters, thresholds, *network.settings()).expect("a network")
+}
+
+/// Spikes of the batches of an evaluation, added up, are those of the network run at once.
+#[test]
+fn an_evaluation_counts_the_spikes_of_a_run() {
+    let labels = Tensor::new(&[0u32, 1, 2, 0, 1], &Device::Cpu).expect("labels");
+    let ids = [0, 1, 2, 3, 4];
+    for settings in both_encoders() {
+        let (network, images) = (network(settings), images(5));
+        let run = network.run(batch(&images, &ids), T, T).expect("a run");
+        for device in devices() {
+            let options = EvaluateOptions {
+                batch: 2,
+                chunk: 5,
+                seed: Seed::new(4),
+            };
+            let found = evaluate(
+                &on(&network, &device),
+                &images,
+                &labels,
+                &[T],
+                options,
+                &mut silent,
+            )
+            .expect("an evaluation");
+            for (index, counts) in &run.spikes {
+                let counts = counts.sum(0).and_then(|sum| sum.flatten_all()?.to_vec1());
+                let counts: Vec<f32> = counts.expect("counts");
+                let expected: Vec<f64> = counts.into_iter().map(f64::from).collect();
+                assert!(expected.iter().sum::<f64>() > 0.0);
+                assert_eq!(found.spikes[index], expected, "layer {index} on {device:?}");
+            }
+        }
     }
 }
 
