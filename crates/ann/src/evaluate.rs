@@ -44,7 +44,7 @@ pub(crate) fn watched(
     let device = ann.parameters().device();
     let mut rows = Vec::with_capacity(n.div_ceil(batch));
     for start in (0..n).step_by(batch) {
-        // of a view all that lies behind it would go to the device
+        // a view would take its whole storage to the device
         let part = images
             .narrow(0, start, batch.min(n - start))?
             .force_contiguous()?;

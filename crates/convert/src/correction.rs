@@ -91,7 +91,7 @@ fn mean_activations(
     let device = source.parameters().device();
     let mut means = BTreeMap::new();
     for (start, count) in batches(images, batch)? {
-        let batch = images.narrow(0, start, count)?.contiguous()?;
+        let batch = images.narrow(0, start, count)?.force_contiguous()?;
         let trace = source.trace(&batch.to_device(&device)?, Mode::Inference)?;
         for (population, activations) in &trace.activations {
             add_means(
@@ -118,7 +118,7 @@ fn mean_rates(
     let engine = Engine::of(network);
     let mut means = Vec::new();
     for (start, count) in batches(images, batch)? {
-        let pixels = images.narrow(0, start, count)?.contiguous()?;
+        let pixels = images.narrow(0, start, count)?.force_contiguous()?;
         let ids: Vec<u64> = (start..start + count).map(|i| i as u64).collect();
         let batch = Batch {
             images: &pixels.to_device(&device)?,

@@ -95,7 +95,7 @@ pub fn report(
         let count = batch.min(total - start);
         let pixels = images
             .narrow(0, start, count)?
-            .contiguous()?
+            .force_contiguous()?
             .to_device(&device)?;
         let ids: Vec<u64> = (start..start + count).map(|i| i as u64).collect();
         let trace = source.trace(&pixels, Mode::Inference)?;
@@ -227,7 +227,7 @@ pub(crate) fn check_images(images: &Tensor, topology: &Topology) -> Result<()> {
         }
     }
     for image in 0..images.dim(0)? {
-        // of a view all that lies behind it would come from the device
+        // a view would take its whole storage from the device
         let image_alone = images.get(image)?.force_contiguous()?;
         let values: Vec<f32> = image_alone.flatten_all()?.to_vec1()?;
         if let Some(bad) = values.iter().find(|v| v.is_nan() || v.abs() > 1.0) {

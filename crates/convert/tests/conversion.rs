@@ -329,17 +329,25 @@ fn a_trained_staircase_converts_without_loss() {
             assert!((a - b).abs() < 1e-4, "{a} {b}");
         }
     }
-    // a staircase ends at its threshold: the other conversion's report says that nothing is clipped, whatever rounds
-    let measured = ConvertConfig {
-        report_images: 6,
-        ..config.clone()
-    };
-    let report = convert(&ann, Some(&(&images * 1.0).expect("images")), &measured).report;
-    assert_eq!(report.layers[0].clipped_share, Some(0.0));
     // the released network says nothing of steps: its layers are those of a plain one
     let spiking = conversion.network.topology();
     assert_eq!(spiking.layers()[1], RELU);
     assert_eq!(*spiking, ann.topology().spiking());
+}
+
+/// A staircase ends at its threshold, however that rounds.
+#[test]
+fn trained_thresholds_clip_nothing() {
+    let config = ConvertConfig {
+        report_images: 8,
+        ..config(ThresholdRule::Trained {}, Encoder::Direct)
+    };
+    for seed in 1..5 {
+        let conversion = convert(&staircase(7, seed), Some(&images(8, 9)), &config);
+        for layer in &conversion.report.layers {
+            assert_eq!(layer.clipped_share, Some(0.0), "seed {seed}: {layer:?}");
+        }
+    }
 }
 
 #[test]

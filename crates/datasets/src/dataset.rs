@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn normalize_maps_bytes_to_the_unit_range() {
+    fn normalise_maps_bytes_to_the_unit_range() {
         let bytes = Tensor::from_vec((0..=255u8).collect::<Vec<_>>(), 256, &Device::Cpu).unwrap();
         let values = normalise(&bytes).unwrap().to_vec1::<f32>().unwrap();
         assert_eq!((values[0], values[255]), (-1.0, 1.0));

@@ -116,7 +116,7 @@ pub fn evaluate(
     let mut input_events: Option<Vec<f64>> = None;
     for start in (0..samples).step_by(options.batch) {
         let count = options.batch.min(samples - start);
-        // of a view all that lies behind it would go to the device
+        // a view would take its whole storage to the device
         let batch = images.narrow(0, start, count)?.force_contiguous()?;
         check_range(&batch, start)?;
         let ids: Vec<u64> = (start..start + count).map(|i| i as u64).collect();

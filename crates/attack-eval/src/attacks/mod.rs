@@ -25,8 +25,8 @@ pub struct Reconstruction {
     /// The attacked network's own softmax probability of that class on the final image. A high one says that the
     /// ascent arrived, not that a person would recognise anything.
     pub confidence: Vec<f32>,
-    /// In how many of its iterations each image had a gradient to follow. One of which that was never true is its own
-    /// starting noise, whatever else was done to it.
+    /// In how many of its iterations each image had a gradient to follow. With none it is still its starting noise, at
+    /// most blurred or faded.
     pub guided: Vec<u32>,
 }
 

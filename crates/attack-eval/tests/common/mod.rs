@@ -10,18 +10,22 @@ use snn_core::{ActivationFunction, Layer, Parameters, SpikingNetwork, SpikingSet
 
 pub type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
+/// A convolution of 3x3 with a padding of 1.
+fn conv(in_channels: usize, out_channels: usize, stride: usize, bias: bool) -> Layer {
+    Layer::Conv2d {
+        in_channels,
+        out_channels,
+        kernel: 3,
+        stride,
+        padding: 1,
+        bias,
+    }
+}
+
 /// Two convolutions, two linear layers, pools and a dropout for images 3x8x8 and four classes; biases drawn too.
 pub fn network(bias: bool, seed: Seed) -> Outcome<Ann> {
     let relu = Layer::Activation {
         function: ActivationFunction::Relu,
-    };
-    let conv = |in_channels, out_channels| Layer::Conv2d {
-        in_channels,
-        out_channels,
-        kernel: 3,
-        stride: 1,
-        padding: 1,
-        bias,
     };
     let linear = |in_features, out_features| Layer::Linear {
         in_features,
@@ -29,10 +33,10 @@ pub fn network(bias: bool, seed: Seed) -> Outcome<Ann> {
         bias,
     };
     let layers = vec![
-        conv(3, 6),
+        conv(3, 6, 1, bias),
         relu.clone(),
         Layer::AvgPool2d { kernel: 2 },
-        conv(6, 8),
+        conv(6, 8, 1, bias),
         relu.clone(),
         Layer::AvgPool2d { kernel: 2 },
         Layer::Flatten,
@@ -46,17 +50,9 @@ pub fn network(bias: bool, seed: Seed) -> Outcome<Ann> {
 
 /// Two convolutions with nothing between them, for images 3x8x8 and four classes; biases drawn too.
 pub fn unbroken(bias: bool, seed: Seed) -> Outcome<Ann> {
-    let conv = |in_channels, out_channels| Layer::Conv2d {
-        in_channels,
-        out_channels,
-        kernel: 3,
-        stride: 1,
-        padding: 1,
-        bias,
-    };
     let layers = vec![
-        conv(3, 6),
-        conv(6, 8),
+        conv(3, 6, 1, bias),
+        conv(6, 8, 1, bias),
         Layer::Activation {
             function: ActivationFunction::Relu,
         },
@@ -77,20 +73,12 @@ pub fn residual(bias: bool, seed: Seed) -> Outcome<Ann> {
     let relu = Layer::Activation {
         function: ActivationFunction::Relu,
     };
-    let conv = |in_channels, out_channels, stride| Layer::Conv2d {
-        in_channels,
-        out_channels,
-        kernel: 3,
-        stride,
-        padding: 1,
-        bias,
-    };
     let layers = vec![
-        conv(3, 6, 1),
+        conv(3, 6, 1, bias),
         relu.clone(),
-        conv(6, 7, 1),
+        conv(6, 7, 1, bias),
         relu.clone(),
-        conv(7, 8, 2),
+        conv(7, 8, 2, bias),
         Layer::Shortcut {
             from: 1,
             channels: 6,

@@ -136,7 +136,7 @@ impl<'a> Calibration<'a> {
         let images = self
             .images
             .narrow(0, first, count)?
-            .contiguous()?
+            .force_contiguous()?
             .to_device(&draft.device())?;
         let ids: Vec<u64> = (first..first + count).map(|i| i as u64).collect();
         let topology = draft.topology();

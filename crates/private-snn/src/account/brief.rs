@@ -2,17 +2,22 @@
 
 use std::collections::BTreeMap;
 
+use snn_core::energy::{AC_PICOJOULE, MAC_PICOJOULE, WORD_PICOJOULE};
+
 use super::document::Block;
 use super::experiment::Account;
 use super::overall::{Column, claims};
-use crate::report::{CRITERION, Failure, Row, rows};
+use crate::report::{Failure, Row, criterion, rows};
 
 /// What the energy figures are.
-pub const ENERGY: &str = "\
-    Energy gain: the energy of the source network over that of the spiking one, estimated for 45 nm (4.6 pJ for a \
-    multiply-accumulate, 0.9 pJ for an accumulate); below 1 the spiking network needs more. By events: every spike of all T \
-    steps counts. With memory: the same, and 5 pJ for each 32-bit word that either network moves to or from memory. By rate: \
-    the mean firing rate of one step, without the factor T.";
+pub fn energy() -> String {
+    format!(
+        "Energy gain: the energy of the source network over that of the spiking one, estimated for 45 nm ({MAC_PICOJOULE} pJ \
+         for a multiply-accumulate, {AC_PICOJOULE} pJ for an accumulate); below 1 the spiking network needs more. By events: \
+         every spike of all T steps counts. With memory: the same, and {WORD_PICOJOULE} pJ for each 32-bit word that either \
+         network moves to or from memory. By rate: the mean firing rate of one step, without the factor T."
+    )
+}
 
 /// Heads of the columns with the rows of the report that they show: the best of them by mean.
 const COLUMNS: [(&str, &[&str]); 13] = [
@@ -52,15 +57,15 @@ const COLUMNS: [(&str, &[&str]); 13] = [
 /// What the columns are, where `pictures` are rebuilt of a network.
 fn legend(pictures: &str) -> String {
     format!(
-        "\
-    Accuracies are on test images, those of spiking networks after T time steps. Points lost: against the source network on \
-    the same images, of which some experiments take fewer. {ENERGY} Weights read as an ANN: the better of two readings, of ReLUs and of rates. A1 raises a class score of \
-    the weights so read, A2 of the running network: share of the pictures so rebuilt, {pictures} of a network, in which \
-    an independent judge recognises their class; judge: its accuracy on real test images; an attack \
-    that finds little on the converted network says nothing of the encrypted one, nor does one without a gradient, \
-    because no spike reached the readout in its steps. Variant paper is the paper's recipe, with \
-    constants of ours where it states none. Weights and thresholds come about without an image of the data set; the settings of the experiments were \
-    chosen on its validation images, some on training images, as their files say. {CRITERION}"
+        "Accuracies are on test images, those of spiking networks after T time steps. Points lost: against the source network \
+         on the same images, of which some experiments take fewer. {} Weights read as an ANN: the better of two readings, of \
+         ReLUs and of rates. A1 raises a class score of the weights so read, A2 of the running network: share of the pictures \
+         so rebuilt, {pictures} of a network, in which an independent judge recognises their class; judge: its accuracy on \
+         real test images. {} Variant paper is the paper's recipe, with constants of ours where it states none. Weights and \
+         thresholds come about without an image of the data set; the settings of the experiments were chosen on its \
+         validation images, some on training images, as their files say.",
+        energy(),
+        criterion()
     )
 }
 

@@ -59,11 +59,11 @@ impl Account {
         let entry = &self.evidence["variants"][variant][&row.key];
         let mean = entry["mean"].as_f64()?;
         let figure = show_spread(mean, entry["deviation"].as_f64(), row.unit);
-        let figure = self.unguided(variant, &row.key).shown(figure);
-        Some(match self.anchors(variant, &row.key) {
+        let figure = match self.anchors(variant, &row.key) {
             Some([floor, ceiling]) => format!("{figure} ({floor:.2} … {ceiling:.2})"),
             None => figure,
-        })
+        };
+        Some(self.unguided(variant, &row.key).shown(figure))
     }
 
     /// Pictures of an attack that had no gradient, over all runs.
@@ -143,7 +143,7 @@ impl Account {
     pub fn verdicts(&self) -> Vec<(&String, Verdict)> {
         let of = |name: &String, key: &str| {
             let mean = self.evidence["variants"][name][key]["mean"].as_f64()?;
-            (!self.unguided(name, key).are_all()).then_some(mean)
+            self.unguided(name, key).has_a_say().then_some(mean)
         };
         self.variants()
             .into_iter()

@@ -28,4 +28,4 @@ pub(crate) use rows::{
 };
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale};
-pub(crate) use verdict::{CRITERION, Failure, Verdict, verdict};
+pub(crate) use verdict::{Failure, Verdict, criterion, verdict};

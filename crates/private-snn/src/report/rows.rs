@@ -1,6 +1,7 @@
 //! The lines of the table of results, the same in the terminal, the page and the README.
 
 use datasets::Kind;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// How a figure is written.
@@ -225,11 +226,14 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
     }
 }
 
-/// Of an attack's pictures those that never had a gradient to follow; a figure of them is one of noise.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Of an attack's pictures those that never had a gradient to follow: what is measured of them is measured of noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Unguided {
-    pictures: u64,
-    of: u64,
+    /// How many they are.
+    pub pictures: u64,
+    /// Of how many.
+    pub of: u64,
 }
 
 impl std::iter::Sum for Unguided {
@@ -247,7 +251,12 @@ impl Unguided {
         self.pictures == self.of && self.of > 0
     }
 
-    /// What a table shows for `figure`: with how many of the pictures say nothing, or without the figure, if none says any.
+    /// Whether they are so few, a tenth at most, that the attack is one.
+    pub fn has_a_say(self) -> bool {
+        self.pictures * 10 <= self.of
+    }
+
+    /// What a table shows for `figure`: it and how many of the pictures are noise, or if all are, that alone.
     pub fn shown(self, figure: String) -> String {
         match self {
             Self { pictures: 0, .. } => figure,

@@ -12,12 +12,18 @@ const REBUILT: f64 = 0.10;
 const ATTACKS: [(&str, &str); 2] = [("A1", "back_conversion"), ("A2", "spike_gradient")];
 
 /// By what a verdict is reached, for readers.
-pub const CRITERION: &str = "\
-    The encryption counts as failed where the better reading of the encrypted weights is within 5 points of the encrypted \
-    network's accuracy and above half of it, or what the judge recognises of an attack's pictures of it is within 10 points of \
-    what it recognises of those of the converted network and above half of that: it hides nothing where all that there is to \
-    compare says so, at most a part where some does. An attack has no say that had no gradient, or of whose pictures of the \
-    converted network the judge recognises 10 % or less.";
+pub fn criterion() -> String {
+    let points = |share: f64| (share * 100.0).round();
+    let (reading, rebuilt) = (points(READING), points(REBUILT));
+    format!(
+        "The encryption counts as failed where the better reading of the encrypted weights is within {reading} points of \
+         the encrypted network's accuracy and above half of it, or where an attack on the encrypted network is recognised \
+         within {rebuilt} points of the same attack on the converted one and above half of that: it hides nothing where all \
+         of these say so, at most a part where some do. An attack is left out if the judge recognises at most {rebuilt} % of \
+         its pictures of the converted network, or if more than a tenth of its pictures never had a gradient; without any \
+         attack the readings alone decide."
+    )
+}
 
 /// How the encryption fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -37,8 +43,8 @@ impl Failure {
             Self::HidesNothing => "the encryption hides nothing that these attacks can see",
             Self::HidesPart => "the encryption hides at most a part of what these attacks can see",
             Self::StillClassifies => {
-                "the encrypted weights still classify about as well as the network itself or better, while the attacks \
-                 rebuild too little to tell"
+                "the encrypted weights still classify about as well as the network itself or better, and no attack finds \
+                 enough to tell more"
             }
         }
     }
@@ -67,7 +73,7 @@ impl fmt::Display for Verdict {
 /// of its accuracy and above half of it, or an attack on it is within 10 points of the same on the converted network and above
 /// half of that. An attack has no say where the judge recognises at most 10 % on the converted network: there was nothing to
 /// hide from it. `figure` gives the figure of a row ([`super::rows::rows`]), the mean where there are several `runs`; none of
-/// an attack that had no gradient.
+/// an attack without a say ([`super::rows::Unguided::has_a_say`]).
 pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verdict> {
     let of = |key: &str| figure(key).filter(|value| value.is_finite());
     let attacks = ATTACKS.map(|(name, key)| {
@@ -88,7 +94,7 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verd
     if !signs.iter().any(|(fails, _)| *fails) {
         return None;
     }
-    let failure = if telling.is_empty() && !attacks.is_empty() {
+    let failure = if telling.is_empty() {
         Failure::StillClassifies
     } else if signs.iter().all(|(fails, _)| *fails) {
         Failure::HidesNothing
@@ -130,7 +136,8 @@ fn read(of: impl Fn(&str) -> Option<f64>) -> Option<(bool, String)> {
 pub fn of_report(report: &Value, variant: &str) -> Option<Verdict> {
     let figure = |key: &str| {
         let figure = super::rows::figure(report, variant, key)?;
-        (!super::rows::unguided(report, variant, key).are_all()).then_some(figure)
+        let unguided = super::rows::unguided(report, variant, key);
+        unguided.has_a_say().then_some(figure)
     };
     verdict(figure, 1)
 }
@@ -202,7 +209,7 @@ mod tests {
     #[test]
     fn an_attack_that_shows_nothing_is_no_sign() {
         let text = said(0.67, 0.68, 0.05, 0.04, 1).unwrap();
-        assert!(text.contains("the attacks rebuild too little"), "{text}");
+        assert!(text.contains("no attack finds enough"), "{text}");
         assert!(
             !text.contains("these attacks") && !text.contains("4.0 %"),
             "{text}"
@@ -227,6 +234,25 @@ mod tests {
             text.contains("hides nothing") && !text.contains("A1"),
             "{text}"
         );
+    }
+
+    /// Noise is no protection: of 100 pictures of the encrypted network 60 are their own starts.
+    #[test]
+    fn an_attack_that_mostly_had_no_gradient_has_no_say() {
+        let report = |without: u64| {
+            let attack = |target: &str, recognised: f64, without: u64| {
+                serde_json::json!({"attack": "spike_gradient", "target": target, "samples": 100,
+                    "judge_top1": recognised, "without_gradient": without})
+            };
+            serde_json::json!({"dataset": "cifar10", "variants": {"a": {
+                "encrypted": {"test_accuracy": 0.9},
+                "leakage": [{"target": "encrypted", "relu_reading_accuracy": 0.9}],
+                "attacks": [attack("converted", 0.9, 0), attack("encrypted", 0.4, without)],
+            }}})
+        };
+        let words = |without| of_report(&report(without), "a").unwrap().to_string();
+        assert!(words(60).contains("no attack finds enough"));
+        assert!(words(10).contains("at most a part"));
     }
 
     #[test]

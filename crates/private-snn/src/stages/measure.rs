@@ -7,7 +7,7 @@ use super::attack::{Attacked, Target, back_conversion, spike_gradient};
 use super::validate::{self, ValidatedNetwork, ValidatedReading, ValidatedSource};
 use super::{Context, convert, encrypt, leakage, synth, train};
 use crate::experiment::{VariantConfig, within};
-use crate::report::{Unit, show};
+use crate::report::{Unguided, Unit, show};
 
 /// How far a variant is computed and measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -27,6 +27,15 @@ impl Reach {
     /// Whether [`measure`] looks at a setting on the way, named without its variant: `encrypt.epochs`, `judge.network`.
     pub fn uses(self, setting: &str) -> bool {
         let under = |part| within(part, setting);
+        let nowhere = [
+            "evidence",
+            "evaluate.images",
+            "evaluate.long_windows",
+            "evaluate.long_images",
+        ];
+        if nowhere.iter().any(|part| under(part)) {
+            return false;
+        }
         let first = if under("attack.spike_gradient") || under("attack.spike_images_per_class") {
             Self::SpikeAttack
         } else if under("attack") || under("judge") {
@@ -68,6 +77,9 @@ pub struct Rebuilt {
     pub judge_top1: f64,
     /// Fréchet distance from real training images, on the judge's features.
     pub fid: f64,
+    /// How many pictures, and how many of them never had a gradient to follow; none in older records.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unguided: Option<Unguided>,
 }
 
 impl Measures {
@@ -142,6 +154,10 @@ pub fn measure(
         anyhow::Ok(Rebuilt {
             judge_top1: outcome.judge_top1,
             fid: outcome.fid,
+            unguided: Some(Unguided {
+                pictures: outcome.without_gradient as u64,
+                of: outcome.samples as u64,
+            }),
         })
     };
     let attacked = back_conversion(ctx, name, &variant.attack, &target)?;
@@ -202,6 +218,7 @@ mod tests {
         assert_eq!(used(Reach::Encrypt), 2);
         assert_eq!(used(Reach::Attack), 4);
         assert_eq!(used(Reach::SpikeAttack), 6);
-        assert!(Reach::Convert.uses("encryption"));
+        assert!(Reach::Convert.uses("encryption") && Reach::Convert.uses("evaluate.timesteps"));
+        assert!(!Reach::SpikeAttack.uses("evaluate.long_images"));
     }
 }

@@ -36,8 +36,8 @@ pub use synth::{SynthFigures, load_synthetic};
 pub use train::TrainFigures;
 pub use validate::{EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource};
 
-/// A number that is raised when a stage's code changes its results: what older versions finished is then computed again,
-/// and nothing else.
+/// A number that is raised when a stage's code changes its results beyond rounding: what older versions finished is then
+/// computed again, and nothing else.
 fn format(stage: &str) -> u32 {
     match stage {
         "convert" | "convert-real" => 6,

@@ -1,8 +1,8 @@
 //! The runs of a sweep side by side.
 
 use super::record::{Entry, Record};
-use crate::report::{Unit, align_left, show_spread, spread};
-use crate::stages::Measures;
+use crate::report::{Unguided, Unit, align_left, show_spread, spread};
+use crate::stages::{Measures, Rebuilt};
 
 /// A figure of a run.
 pub struct Figure {
@@ -14,6 +14,8 @@ pub struct Figure {
     pub of: fn(&Measures) -> Option<f64>,
     /// The steps of the window it was measured at, of a spiking network.
     timesteps: fn(&Measures) -> Option<usize>,
+    /// The pictures that it was measured on, of an attack.
+    pictures: fn(&Measures) -> Option<&Rebuilt>,
 }
 
 /// The conversion that is compared with, which is nobody's result.
@@ -26,96 +28,112 @@ pub const FIGURES: [Figure; 16] = [
         unit: Unit::Percent,
         of: |measures| Some(measures.source.accuracy),
         timesteps: |_| None,
+        pictures: |_| None,
     },
     Figure {
         name: "converted, shorter window",
         unit: Unit::Percent,
         of: |measures| Some(measures.converted.previous_window()?.accuracy),
         timesteps: |measures| Some(measures.converted.previous_window()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "converted at T",
         unit: Unit::Percent,
         of: |measures| Some(measures.converted.quoted()?.accuracy),
         timesteps: |measures| Some(measures.converted.quoted()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: CONTROL,
         unit: Unit::Percent,
         of: |measures| Some(measures.converted_with_real_data.quoted()?.accuracy),
         timesteps: |measures| Some(measures.converted_with_real_data.quoted()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "encrypted, shorter window",
         unit: Unit::Percent,
         of: |measures| Some(measures.encrypted.as_ref()?.previous_window()?.accuracy),
         timesteps: |measures| Some(measures.encrypted.as_ref()?.previous_window()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "encrypted at T",
         unit: Unit::Percent,
         of: |measures| Some(measures.encrypted.as_ref()?.quoted()?.accuracy),
         timesteps: |measures| Some(measures.encrypted.as_ref()?.quoted()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "energy by rate",
         unit: Unit::Times,
         of: |measures| measures.last().energy.as_ref()?.rate,
         timesteps: |measures| Some(measures.last().quoted()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "energy by events",
         unit: Unit::Times,
         of: |measures| measures.last().energy.as_ref()?.events,
         timesteps: |measures| Some(measures.last().quoted()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "energy with memory",
         unit: Unit::Times,
         of: |measures| measures.last().energy.as_ref()?.memory,
         timesteps: |measures| Some(measures.last().quoted()?.timesteps),
+        pictures: |_| None,
     },
     Figure {
         name: "ReLU reading",
         unit: Unit::Percent,
         of: |measures| Some(measures.reading.as_ref()?.accuracy),
         timesteps: |_| None,
+        pictures: |_| None,
     },
     Figure {
         name: "rate reading",
         unit: Unit::Percent,
         of: |measures| measures.reading.as_ref()?.rate_accuracy,
         timesteps: |_| None,
+        pictures: |_| None,
     },
     Figure {
         name: "weight change",
         unit: Unit::Percent,
         of: |measures| Some(measures.reading.as_ref()?.largest_weight_change),
         timesteps: |_| None,
+        pictures: |_| None,
     },
     Figure {
         name: "A1 recognised",
         unit: Unit::Percent,
         of: |measures| Some(measures.back_conversion.as_ref()?.judge_top1),
         timesteps: |_| None,
+        pictures: |measures| measures.back_conversion.as_ref(),
     },
     Figure {
         name: "A1 distance",
         unit: Unit::Number,
         of: |measures| Some(measures.back_conversion.as_ref()?.fid),
         timesteps: |_| None,
+        pictures: |measures| measures.back_conversion.as_ref(),
     },
     Figure {
         name: "A2 recognised",
         unit: Unit::Percent,
         of: |measures| Some(measures.spike_gradient.as_ref()?.judge_top1),
         timesteps: |_| None,
+        pictures: |measures| measures.spike_gradient.as_ref(),
     },
     Figure {
         name: "A2 distance",
         unit: Unit::Number,
         of: |measures| Some(measures.spike_gradient.as_ref()?.fid),
         timesteps: |_| None,
+        pictures: |measures| measures.spike_gradient.as_ref(),
     },
 ];
 
@@ -150,6 +168,9 @@ impl<'a> Row<'a> {
     fn cell(&self, figure: &Figure) -> Option<String> {
         let (mean, deviation) = self.spread(figure)?;
         let text = show_spread(mean, deviation, figure.unit);
+        let figures = self.entries.iter().filter_map(|e| e.figures.as_ref());
+        let unguided = figures.filter_map(|measures| (figure.pictures)(measures)?.unguided);
+        let text = unguided.sum::<Unguided>().shown(text);
         let mut figures = self.entries.iter().filter_map(|e| e.figures.as_ref());
         Some(match figures.next().and_then(figure.timesteps) {
             Some(timesteps) => format!("{text} at {timesteps}"),

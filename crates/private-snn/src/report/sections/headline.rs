@@ -79,7 +79,7 @@ mod tests {
         let mut html = String::new();
         headline(&mut html, &report, None);
         assert!(
-            html.contains("On this run the encryption hides nothing"),
+            html.contains("On this run the encrypted weights still classify"),
             "{html}"
         );
         assert!(html.contains("No claim of the paper is on file"), "{html}");

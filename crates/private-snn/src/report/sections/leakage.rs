@@ -19,28 +19,29 @@ pub fn leakage(html: &mut String, report: &Value) {
         escape(&text(&judge["architecture"])),
         show(judge["test_accuracy"].as_f64(), Unit::Percent)
     );
+    let share = |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Percent));
     for (name, variant) in variants(report) {
-        let share =
-            |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Percent));
-        let plain =
-            |entry: &Value, key: &str| Cell::Figure(show(entry[key].as_f64(), Unit::Number));
         let lines: Vec<(String, Vec<Cell>)> = list(variant, "attacks")
             .iter()
             .map(|entry| {
                 let [attack, target] = ["attack", "target"].map(|key| text(&entry[key]));
                 let key = format!("attacks.{attack}.{target}.judge_top1");
+                let unguided = unguided(report, name, &key);
                 let top1 = show(entry["judge_top1"].as_f64(), Unit::Percent);
-                let top1 = Cell::Figure(unguided(report, name, &key).shown(top1));
+                let figure = |key: &str, unit| {
+                    let known = entry[key].as_f64().filter(|_| !unguided.are_all());
+                    Cell::Figure(show(known, unit))
+                };
                 let cells = vec![
                     Cell::Text(target_name(&target).to_string()),
                     Cell::Figure(text(&entry["samples"])),
-                    top1,
-                    share(entry, "judge_top5"),
-                    plain(entry, "fid"),
-                    plain(entry, "fid_floor"),
-                    plain(entry, "fid_ceiling"),
-                    plain(entry, "nearest_distance"),
-                    plain(entry, "nearest_distance_real"),
+                    Cell::Figure(unguided.shown(top1)),
+                    figure("judge_top5", Unit::Percent),
+                    figure("fid", Unit::Number),
+                    figure("fid_floor", Unit::Number),
+                    figure("fid_ceiling", Unit::Number),
+                    figure("nearest_distance", Unit::Number),
+                    figure("nearest_distance_real", Unit::Number),
                 ];
                 (attack_name(&entry["attack"]), cells)
             })
@@ -175,7 +176,7 @@ fn ascent(of: &Value) -> String {
     }
     let extra = [
         ("weight_decay", "weight decay"),
-        ("blur_every", "blur at every later iteration divisible by"),
+        ("blur_every", "blur every so many iterations"),
         ("jitter", "jitter in pixels"),
         ("total_variation", "total variation"),
     ];
