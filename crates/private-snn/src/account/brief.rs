@@ -54,19 +54,25 @@ const COLUMNS: [(&str, &[&str]); 13] = [
     ),
 ];
 
-/// What the columns are, where `pictures` are rebuilt of a network.
-fn legend(pictures: &str) -> String {
-    format!(
+/// What the columns are, where `pictures` are rebuilt of a network, a paragraph for each subject.
+fn legend(pictures: &str) -> [String; 4] {
+    [
         "Accuracies are on test images, those of spiking networks after T time steps. Points lost: against the source network \
-         on the same images, of which some experiments take fewer. {} Weights read as an ANN: the better of two readings, of \
-         ReLUs and of rates. A1 raises a class score of the weights so read, A2 of the running network: share of the pictures \
-         so rebuilt, {pictures} of a network, in which an independent judge recognises their class; judge: its accuracy on \
-         real test images. {} Variant paper is the paper's recipe, with constants of ours where it states none. Weights and \
-         thresholds come about without an image of the data set; the settings of the experiments were chosen on its \
-         validation images, some on training images, as their files say.",
+         on the same images, of which some experiments take fewer. Weights read as an ANN: the better of two readings, of \
+         ReLUs and of rates."
+            .into(),
         energy(),
-        criterion()
-    )
+        format!(
+            "A1 raises a class score of the weights so read, A2 of the running network: share of the pictures so rebuilt, \
+             {pictures} of a network, in which an independent judge recognises their class; judge: its accuracy on real test \
+             images. {}",
+            criterion()
+        ),
+        "Variant paper is the paper's recipe, with constants of ours where it states none. Weights and thresholds come about \
+         without an image of the data set; the settings of the experiments were chosen on its validation images, some on \
+         training images, as their files say."
+            .into(),
+    ]
 }
 
 /// How many pictures an attack rebuilds of a network, from the fewest to the most.
@@ -88,17 +94,12 @@ fn pictures(accounts: &[Account]) -> String {
     }
 }
 
-/// The table and what it says. Variants without a record are not in it.
+/// The table, what it says, and what its columns are. Variants without a record are not in it.
 pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
-    vec![
-        table(columns, accounts),
-        Block::Text(format!(
-            "{} Seeds: {}.",
-            legend(&pictures(accounts)),
-            seeds(accounts)
-        )),
-        Block::Text(conclusion(accounts)),
-    ]
+    let mut blocks = vec![table(columns, accounts), Block::Text(conclusion(accounts))];
+    blocks.extend(legend(&pictures(accounts)).map(Block::Text));
+    blocks.push(Block::Text(format!("Seeds: {}.", seeds(accounts))));
+    blocks
 }
 
 fn table(columns: &[Column], accounts: &[Account]) -> Block {
@@ -221,7 +222,7 @@ mod tests {
         let shown: Vec<&str> = rows.iter().map(|(_, cells)| cells[7].as_str()).collect();
         assert_eq!(shown, ["89.0 %", "88.0 %", "60.0 %", "60.0 %", "–"]);
         assert_eq!(rows[0].1[2], "90.0 % at T = 16");
-        let said = format!("{:?}", blocks[2]);
+        let said = format!("{:?}", blocks[1]);
         assert!(said.contains("can see (a, cpu: modern);"), "{said}");
         assert!(
             said.contains("can see (b, cpu: modern; c, cpu: modern);"),
