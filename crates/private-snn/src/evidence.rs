@@ -30,7 +30,7 @@ pub fn seed_folder(runs: &Path, seed: u64) -> PathBuf {
 
 impl Evidence<'_> {
     /// Gathers every seed whose stages are finished with the settings, data and device of `ctx`, and writes the evidence
-    /// and its picture. A file with other seeds than these is kept as it is, with a warning.
+    /// and a drawing of each variant's images. A file with other seeds than these is kept as it is, with a warning.
     ///
     /// # Errors
     /// An evidence file that is not one; whatever the file system answers.
@@ -46,7 +46,7 @@ impl Evidence<'_> {
         ));
         let mut reports = Vec::new();
         let mut found = Vec::new();
-        let mut picture = None;
+        let mut drawings: Vec<(String, String)> = Vec::new();
         for seed in self.seeds() {
             let ctx = Context {
                 experiment: ctx.experiment,
@@ -62,8 +62,11 @@ impl Evidence<'_> {
                 Ok(Some(outcome)) => {
                     found.push(seed);
                     reports.push(report(&ctx, &outcome)?);
-                    if let (None, Some((_, headline))) = (&picture, outcome.variants.first()) {
-                        picture = Some(report::overview(&ctx, headline)?);
+                    // of the first seed
+                    if drawings.is_empty() {
+                        for (name, variant) in &outcome.variants {
+                            drawings.push((name.clone(), report::overview(&ctx, variant)?));
+                        }
                     }
                 }
                 Ok(None) => {}
@@ -90,10 +93,11 @@ impl Evidence<'_> {
         }
         Results { runs: reports }.save(&path)?;
         println!("results: {} (seed {})", path.display(), list(&found, ", "));
-        if let Some(picture) = picture {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            let drawing = self.out.join("figures").join(format!("{stem}-images.svg"));
-            write_atomically(&drawing, picture.as_bytes())?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        for (name, drawing) in &drawings {
+            let variant = (*name != ctx.experiment.headline).then_some(name.as_str());
+            let file = report::drawing_name(&stem, variant);
+            write_atomically(&self.out.join("figures").join(file), drawing.as_bytes())?;
         }
         Ok(())
     }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::document::Block;
 use crate::report::{
-    Curves, Row, Unguided, Verdict, curves, row_figure, rows, show_spread, spread, target_name,
-    unguided, verdict,
+    Curves, Row, Unguided, Verdict, curves, drawing_name, energy_by_layer, row_figure, rows,
+    show_spread, spread, target_name, unguided, verdict,
 };
 
 /// An evidence file.
@@ -151,48 +151,79 @@ impl Account {
             .collect()
     }
 
-    /// The chart, and the drawing `STEM-images.svg` if it is in `figures`, with captions.
-    pub fn figures(&self, figures: &Path) -> Vec<Block> {
-        let (stem, headline) = (&self.stem, self.headline());
+    /// For each variant what the layers of its encrypted network take, mean over the seeds.
+    pub fn energy(&self) -> Vec<Block> {
+        let runs = self.evidence["runs"].as_array();
+        let runs: Vec<&Value> = runs.into_iter().flatten().collect();
+        let of = |variant: &String| {
+            let energies = runs
+                .iter()
+                .map(|run| &run["variants"][variant]["encrypted"]["energy"]);
+            let (head, rows) = energy_by_layer(&energies.collect::<Vec<_>>());
+            let words = format!(
+                "Energy per image of the encrypted network's weighted layers beside the source network's, variant {variant}:"
+            );
+            (!rows.is_empty()).then(|| [Block::Text(words), Block::Table { head, rows }])
+        };
+        self.variants()
+            .into_iter()
+            .filter_map(of)
+            .flatten()
+            .collect()
+    }
+
+    fn seed_names(&self) -> Vec<String> {
         let seeds = self.evidence["seeds"].as_array();
-        let seeds: Vec<String> = seeds.into_iter().flatten().map(Value::to_string).collect();
+        seeds.into_iter().flatten().map(Value::to_string).collect()
+    }
+
+    /// The chart with its caption.
+    pub fn accuracy(&self) -> Block {
+        let seeds = self.seed_names();
         let of_seeds = match seeds.as_slice() {
             [] => "no seed".to_string(),
             [seed] => format!("seed {seed}"),
             seeds => format!("mean of {} runs, seeds {}", seeds.len(), seeds.join(", ")),
         };
-        let mut blocks = vec![Block::Figure {
+        Block::Figure {
             file: self.chart(),
-            description: format!("Accuracy against T: {stem}"),
+            description: format!("Accuracy against T: {}", self.stem),
             caption: format!(
-                "Accuracy against T, variant {headline}, {of_seeds}: {}. Level: the source network on the images of the \
+                "Accuracy against T, variant {}, {of_seeds}: {}. Horizontal line: the source network on the images of the \
                  quoted accuracies.",
+                self.headline(),
                 self.curves().images
             ),
-        }];
-        let drawing = format!("{stem}-images.svg");
-        if figures.join(&drawing).is_file() {
-            let first = seeds.first().map_or("?", String::as_str);
-            let run = &self.evidence["runs"][0];
-            let count = run["synthetic"]["count"].as_u64();
-            blocks.push(Block::Figure {
-                file: drawing,
-                description: format!("Real, synthetic and rebuilt images: {stem}"),
-                caption: format!(
-                    "Up to two images per source and class (of the first ten at most), variant {headline}, seed {first}, the \
-                     first of each: real test images; of {} synthetic ones; of those rebuilt: {}.",
-                    count.map_or("?".into(), |count| count.to_string()),
-                    rebuilt(run).join(", ")
-                ),
-            });
         }
-        blocks
+    }
+
+    /// The drawing of a variant's images, with its caption, if it is in `figures`.
+    pub fn images(&self, variant: &str, figures: &Path) -> Option<Block> {
+        let stem = &self.stem;
+        let drawing = drawing_name(stem, (variant != self.headline()).then_some(variant));
+        if !figures.join(&drawing).is_file() {
+            return None;
+        }
+        let seeds = self.seed_names();
+        let first = seeds.first().map_or("?", String::as_str);
+        let run = &self.evidence["runs"][0]["variants"][variant];
+        let count = run["synthetic"]["count"].as_u64();
+        Some(Block::Figure {
+            file: drawing,
+            description: format!("Real, synthetic and rebuilt images: {stem}, {variant}"),
+            caption: format!(
+                "Up to two images per source and class (of the first ten at most), variant {variant}, seed {first}, the \
+                 first of each: real test images; of {} synthetic ones; of those rebuilt: {}.",
+                count.map_or("?".into(), |count| count.to_string()),
+                rebuilt(run).join(", ")
+            ),
+        })
     }
 }
 
-/// How many pictures each attack on each target rebuilt in a run, in words.
-fn rebuilt(run: &Value) -> Vec<String> {
-    let attacks = run["attacks"].as_array().into_iter().flatten();
+/// How many pictures each attack on each target rebuilt of a variant, in words.
+fn rebuilt(variant: &Value) -> Vec<String> {
+    let attacks = variant["attacks"].as_array().into_iter().flatten();
     attacks
         .filter_map(|entry| {
             let attack = match entry["attack"].as_str()? {

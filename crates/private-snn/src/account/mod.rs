@@ -3,6 +3,7 @@
 
 mod brief;
 mod document;
+mod durations;
 mod experiment;
 mod overall;
 mod published;

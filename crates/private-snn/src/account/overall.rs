@@ -66,8 +66,8 @@ impl Column {
     }
 }
 
-/// For each data set a heading and a table of the headline variants, a column each, and of what the paper claims. What
-/// has no record is empty.
+/// For each data set a heading and a table of all variants, a column each, and of what the paper claims. What has no
+/// record is empty.
 pub fn tables(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
     let mut by_dataset: BTreeMap<&str, Vec<&Column>> = BTreeMap::new();
     for column in columns {
@@ -82,36 +82,43 @@ pub fn tables(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
 }
 
 fn table(columns: &[&Column], accounts: &[Account]) -> Block {
-    let columns: Vec<(&Column, Option<&Account>)> = columns
-        .iter()
-        .map(|&column| (column, column.account(accounts)))
-        .collect();
     let mut head = vec![String::new()];
-    head.extend(columns.iter().map(|(column, account)| {
-        let variant = match account {
-            Some(account) => account.headline(),
-            None => "no record",
-        };
-        format!("{}, {}: {variant}", column.experiment, column.profile)
-    }));
-    let is_claimed = columns.iter().any(|(column, _)| column.paper.is_some());
+    let mut variants: Vec<Option<(&Account, &String)>> = Vec::new();
+    for column in columns {
+        let of = |variant: &str| format!("{}, {}: {variant}", column.experiment, column.profile);
+        match column.account(accounts) {
+            Some(account) => {
+                head.extend(account.variants().into_iter().map(|variant| of(variant)));
+                variants.extend(
+                    account
+                        .variants()
+                        .into_iter()
+                        .map(|name| Some((account, name))),
+                );
+            }
+            None => {
+                head.push(of("no record"));
+                variants.push(None);
+            }
+        }
+    }
+    let is_claimed = columns.iter().any(|column| column.paper.is_some());
     head.extend(is_claimed.then(|| "the paper claims".to_string()));
     let empty = || "–".to_string();
-    let seeds = columns
+    let seeds = variants
         .iter()
-        .map(|(_, account)| account.map_or_else(empty, |account| account.seeds().to_string()));
+        .map(|variant| variant.map_or_else(empty, |(account, _)| account.seeds().to_string()));
     let of_the_paper = is_claimed.then(empty);
     let mut table = vec![("Seeds".to_string(), seeds.chain(of_the_paper).collect())];
     for row in rows() {
-        let cells: Vec<Option<String>> = columns
+        let cells: Vec<Option<String>> = variants
             .iter()
-            .map(|(_, account)| account.and_then(|account| account.cell(account.headline(), &row)))
+            .map(|variant| variant.and_then(|(account, name)| account.cell(name, &row)))
             .collect();
         if cells.iter().all(Option::is_none) {
             continue;
         }
-        let of_the_paper =
-            is_claimed.then(|| claims(columns.iter().map(|(column, _)| *column), &row.key));
+        let of_the_paper = is_claimed.then(|| claims(columns.iter().copied(), &row.key));
         let cells = cells.into_iter().chain(of_the_paper);
         let cells = cells.map(|cell| cell.unwrap_or_else(empty));
         table.push((row.label, cells.collect()));

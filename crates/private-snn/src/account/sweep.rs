@@ -34,10 +34,14 @@ impl Account {
         let (sweep, path) = Sweep::read(sweeps, name, &[])?;
         let file = ExperimentFile::read(experiments, &sweep.experiment)?;
         let (base, _) = plan(&sweep, &file).with_context(|| path.display().to_string())?;
-        let mut changed = changed(&record.header.sweep, &settled(&sweep)?);
-        // no figure depends on it
+        // no figure depends on the title, and what `set` sets is among the settings
         record.header.sweep["title"] = sweep.title.clone().into();
+        let mut changed = changed(&record.header.sweep, &settled(&sweep)?);
+        changed.retain(|name| name != "set");
         changed.extend(settings_changed(&record, &sweep, &settled(&*base)?));
+        if changed.is_empty() {
+            record.header.sweep["set"] = serde_json::to_value(&sweep.set)?;
+        }
         Ok(Self { record, changed })
     }
 }
@@ -152,6 +156,27 @@ mod tests {
             changed(&record),
             ["keys.encrypt.epochs", "encrypt.timesteps"]
         );
+        // a file that sets what the experiment had before says the same, and how
+        record.header.settings = settled(&*base).unwrap();
+        let path = folder.path().join("mine.toml");
+        let text = std::fs::read_to_string(&path)
+            .unwrap()
+            .replace("[1, 3]", "[1, 2]");
+        let set = |timesteps: usize| {
+            let set = format!("set = [\"encrypt.timesteps={timesteps}\"]\n[search]");
+            std::fs::write(&path, text.replace("[search]", &set)).unwrap();
+            Account::new(record.clone(), folder.path(), &experiments).unwrap()
+        };
+        let timesteps = base.variants["modern"].encrypt.timesteps;
+        let same = set(timesteps);
+        assert!(same.changed.is_empty());
+        assert_eq!(
+            same.record.header.sweep["set"],
+            json!([format!("encrypt.timesteps={timesteps}")])
+        );
+        let other = set(timesteps + 1);
+        assert_eq!(other.changed, ["encrypt.timesteps"]);
+        assert_eq!(other.record.header.sweep["set"], json!([]));
         record.header.sweep["name"] = json!("of elsewhere");
         assert!(changed(&record).is_empty());
     }

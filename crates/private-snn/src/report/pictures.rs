@@ -73,6 +73,14 @@ impl Pictures {
     }
 }
 
+/// Name of the drawing of a variant's images beside the evidence of stem `stem`: without the variant's name for the headline.
+pub fn drawing_name(stem: &str, variant: Option<&str>) -> String {
+    match variant {
+        Some(variant) => format!("{stem}-{variant}-images.svg"),
+        None => format!("{stem}-images.svg"),
+    }
+}
+
 /// One drawing (SVG) with a row per class, of the first ten at most, and two images per source, that names both.
 ///
 /// # Errors

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::{layer_name, list, section, text, variants};
 use crate::report::html::{Cell, escape, figure, table};
+use crate::report::layers::energy_by_layer;
 use crate::report::rows::{Unit, show};
 use crate::report::svg::{Chart, Scale};
 
@@ -80,35 +81,10 @@ fn networks(variant: &Value) -> String {
 
 /// The encrypted network's energy by layer.
 fn layers(energy: &Value) -> String {
-    let head = [
-        "Layer",
-        "Accumulates",
-        "Source (µJ)",
-        "By events (µJ)",
-        "By rate (µJ)",
-        "Source, with memory (µJ)",
-        "With memory (µJ)",
-    ]
-    .map(String::from);
-    let lines: Vec<(String, Vec<Cell>)> = list(energy, "layers")
-        .iter()
-        .map(|layer| {
-            let accumulates = layer["accumulates"].as_f64();
-            let mut cells = vec![Cell::Figure(
-                accumulates.map_or("–".into(), |count| format!("{count:.0}")),
-            )];
-            cells.extend(
-                [
-                    "ann_picojoule",
-                    "snn_picojoule_events",
-                    "snn_picojoule_rate",
-                    "ann_picojoule_memory",
-                    "snn_picojoule_memory",
-                ]
-                .map(|key| micro(layer, key)),
-            );
-            (layer_name(layer), cells)
-        })
+    let (head, lines) = energy_by_layer(&[energy]);
+    let lines: Vec<(String, Vec<Cell>)> = lines
+        .into_iter()
+        .map(|(name, cells)| (name, cells.into_iter().map(Cell::Figure).collect()))
         .collect();
     table(
         "energy",

@@ -22,6 +22,7 @@ pub use self::leakage::{leakage, threat_model};
 pub use self::provenance::{provenance, scaled_down};
 pub use self::training::training;
 use super::html::escape;
+use super::layers::layer_name;
 
 fn variants(report: &Value) -> impl Iterator<Item = (&String, &Value)> {
     report["variants"].as_object().into_iter().flatten()
@@ -44,11 +45,4 @@ fn text(value: &Value) -> String {
 
 fn section(html: &mut String, title: &str, body: &str) {
     let _ = writeln!(html, "<section><h2>{}</h2>{body}</section>", escape(title));
-}
-
-fn layer_name(layer: &Value) -> String {
-    match layer["name"].as_str() {
-        Some(name) => name.to_string(),
-        None => format!("layer {}", text(&layer["layer"])),
-    }
 }
