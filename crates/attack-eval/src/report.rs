@@ -46,7 +46,8 @@ pub struct AttackOutcome {
     pub nearest_distance: f64,
     /// Its median.
     pub nearest_distance_median: f64,
-    /// The mean for real images against the other real images of their class: what a new real picture would score.
+    /// The mean for real images against the other real images of their class: what a new real picture would score, or less
+    /// where the judge was trained on these.
     pub nearest_distance_real: f64,
     /// Position of each reconstruction's nearest image in the real set.
     pub nearest_indices: Vec<usize>,

@@ -63,7 +63,8 @@ fn legend(pictures: &str) -> [String; 4] {
             .into(),
         energy(),
         format!(
-            "A1 raises a class score of the weights so read, A2 of the running network: share of the pictures so rebuilt, \
+            "A1 raises a class score of the weights so read, A2 of the running network, through its spikes or their rates as the \
+             experiment's file says: share of the pictures so rebuilt, \
              {pictures} of a network, in which an independent judge recognises their class; judge: its accuracy on real test \
              images. {}",
             criterion()

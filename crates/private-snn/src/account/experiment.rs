@@ -136,6 +136,22 @@ impl Account {
         if !items.is_empty() {
             text += &format!(" Scaled down: {}", items.join(" "));
         }
+        let through = |name: &&String| {
+            let attack = &run["settings"]["variants"][name.as_str()]["attack"];
+            attack["spike_gradient"]["through"] == "rates"
+        };
+        let rates: Vec<&str> = self
+            .variants()
+            .into_iter()
+            .filter(through)
+            .map(String::as_str)
+            .collect();
+        if !rates.is_empty() {
+            text += &format!(
+                " A2 goes through the firing rates, not through each spike: {}.",
+                rates.join(", ")
+            );
+        }
         Some(Block::Text(text))
     }
 

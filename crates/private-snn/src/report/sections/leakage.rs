@@ -141,7 +141,8 @@ fn rebuilt(report: &Value, name: &str) -> String {
          there are fewer samples than features: compare at equal numbers, and with floor and ceiling. Nearest distance: \
          mean feature distance from a rebuilt picture to the nearest of all these training images of its class. Nearest \
          distance, real: the same from the floor's images to those of the reference, so among slightly fewer; a picture \
-         that copies no training image but is as good as a new real one would score about this.",
+         that copies no training image but is as good as a new real one would score about this, as far as the judge, which was \
+         trained on these images, sees new ones alike.",
         across("fid_samples"),
         across("fid_reference_samples"),
         across("feature_dimension"),
