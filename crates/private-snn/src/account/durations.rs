@@ -41,8 +41,8 @@ pub fn blocks(accounts: &[Account]) -> Vec<Block> {
     head.push("all".into());
     vec![
         Block::Text(
-            "Minutes of each stage by the clock, the judge's training left out; other work ran beside most of them on the \
-             same machine. These three: the data-free pipeline."
+            "Minutes of each stage by the clock, the judge's training left out; whether other work ran beside it is not \
+             recorded. These three: the data-free pipeline."
                 .into(),
         ),
         Block::Table { head, rows },
