@@ -179,7 +179,7 @@ impl Account {
             let words = format!(
                 "Energy per image of the encrypted network's weighted layers beside the source network's, variant {variant}:"
             );
-            (!rows.is_empty()).then(|| [Block::Text(words), Block::Table { head, rows }])
+            (!rows.is_empty()).then_some([Block::Text(words), Block::Table { head, rows }])
         };
         self.variants()
             .into_iter()
