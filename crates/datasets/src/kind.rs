@@ -51,6 +51,19 @@ impl Kind {
         }
     }
 
+    /// Number of test images of the official data set; none for glyphs, of which as many are drawn as are asked for. Of
+    /// Tiny-ImageNet those that serve as such, see [`tiny_imagenet::load`].
+    pub fn test_images(self) -> Option<usize> {
+        match self {
+            Self::Glyphs => None,
+            Self::Cifar10
+            | Self::Cifar100
+            | Self::TinyImagenet
+            | Self::Mnist
+            | Self::FashionMnist => Some(10_000),
+        }
+    }
+
     /// Shape of an image, `[C, H, W]`.
     pub fn image(self) -> [usize; 3] {
         match self {

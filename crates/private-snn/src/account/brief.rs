@@ -6,6 +6,7 @@ use snn_core::energy::{AC_PICOJOULE, MAC_PICOJOULE, WORD_PICOJOULE};
 
 use super::document::Block;
 use super::experiment::Account;
+use super::gains;
 use super::overall::{Column, claims};
 use crate::report::{Failure, Row, criterion, rows};
 
@@ -15,7 +16,8 @@ pub fn energy() -> String {
         "Energy gain: the energy of the source network over that of the spiking one, estimated for 45 nm ({MAC_PICOJOULE} pJ \
          for a multiply-accumulate, {AC_PICOJOULE} pJ for an accumulate); below 1 the spiking network needs more. By events: \
          every spike of all T steps counts. With memory: the same, and {WORD_PICOJOULE} pJ for each 32-bit word that either \
-         network moves to or from memory. By rate: the mean firing rate of one step, without the factor T."
+         network moves to or from memory. By rate: multiply-accumulates times the mean firing rate of one step, which leaves out \
+         the factor T that an inference of T steps has."
     )
 }
 
@@ -54,19 +56,24 @@ const COLUMNS: [(&str, &[&str]); 13] = [
     ),
 ];
 
+/// How many variants are named one by one.
+const NAMED: usize = 6;
+
 /// What the columns are, where `pictures` are rebuilt of a network, a paragraph for each subject.
 fn legend(pictures: &str) -> [String; 4] {
     [
         "Accuracies are on test images, those of spiking networks after T time steps. Points lost: against the source network \
-         on the same images, of which some experiments take fewer. Weights read as an ANN: the better of two readings, of \
-         ReLUs and of rates."
+         on the same images, of which some experiments take fewer; negative: more accurate. Weights read as an ANN: the better \
+         of two readings, of ReLUs and of rates; source networks of clipped activations are no networks of ReLUs, and for them \
+         that of rates is the one that tells."
             .into(),
         energy(),
         format!(
             "A1 raises a class score of the weights so read, A2 of the running network, through its spikes or their rates as the \
              experiment's file says: share of the pictures so rebuilt, \
              {pictures} of a network, in which an independent judge recognises their class; judge: its accuracy on real test \
-             images. {}",
+             images. The two attacks differ in pictures and iterations: each is to be compared across networks, not with the \
+             other. The standard error of a share of 100 pictures is up to 5 points. {}",
             criterion()
         ),
         "Variant paper is the paper's recipe, with constants of ours where it states none; in profile cpu its network, images \
@@ -101,7 +108,9 @@ fn pictures(accounts: &[Account]) -> String {
 /// The table, what it says, and what its columns are. Variants without a record are not in it.
 pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
     let mut blocks = vec![table(columns, accounts), Block::Text(conclusion(accounts))];
+    blocks.extend(gains::highest(accounts));
     blocks.extend(legend(&pictures(accounts)).map(Block::Text));
+    blocks.extend(partial(accounts));
     blocks.push(Block::Text(format!("Seeds: {}.", seeds(accounts))));
     blocks
 }
@@ -143,6 +152,19 @@ fn seeds(accounts: &[Account]) -> String {
     words.collect::<Vec<String>>().join(", ")
 }
 
+/// Which records were made where a part of the data set was at hand.
+fn partial(accounts: &[Account]) -> Option<Block> {
+    let partial = accounts.iter().filter(|account| account.is_partial());
+    let names: Vec<String> = partial.map(Account::title).collect();
+    (!names.is_empty()).then(|| {
+        Block::Text(format!(
+            "Made where only a part of the data set was at hand, so that their accuracies are low and stand beside no published \
+             ones: {}.",
+            names.join("; ")
+        ))
+    })
+}
+
 /// In which way the encryption fails on which variants, and on which no failure is seen.
 fn conclusion(accounts: &[Account]) -> String {
     let mut failures: BTreeMap<Failure, Vec<String>> = BTreeMap::new();
@@ -162,9 +184,19 @@ fn conclusion(accounts: &[Account]) -> String {
         .into_iter()
         .map(|(failure, names)| (failure.words(), names));
     let none = (!others.is_empty()).then_some(("no failure of it is seen", others));
-    let said = failures
-        .chain(none)
-        .map(|(words, names)| format!("{words} ({})", names.join("; ")));
+    let mut said: Vec<(&str, Vec<String>)> = failures.chain(none).collect();
+    // many names say less than those that are not among them
+    said.sort_by_key(|(_, names)| names.len() > NAMED);
+    let all: usize = said.iter().map(|(_, names)| names.len()).sum();
+    let last = said.len().saturating_sub(1);
+    let said = said.iter().enumerate().map(|(i, (words, names))| {
+        let of = match names.len() {
+            count if count == all && count > NAMED => format!("all {count} variants"),
+            count if i == last && count > NAMED => format!("the {count} others"),
+            _ => names.join("; "),
+        };
+        format!("{words} ({of})")
+    });
     let said: Vec<String> = said.collect();
     format!("**What this says of the method:** {}.", said.join("; "))
 }
@@ -226,6 +258,7 @@ mod tests {
         let shown: Vec<&str> = rows.iter().map(|(_, cells)| cells[7].as_str()).collect();
         assert_eq!(shown, ["89.0 %", "88.0 %", "60.0 %", "60.0 %", "–"]);
         assert_eq!(rows[0].1[2], "90.0 % at T = 16");
+        assert!(!format!("{blocks:?}").contains("a part of the data set was"));
         let said = format!("{:?}", blocks[1]);
         assert!(said.contains("can see (a, cpu: modern);"), "{said}");
         assert!(
@@ -233,6 +266,15 @@ mod tests {
             "{said}"
         );
         assert!(said.contains("is seen (d, cpu: modern)."), "{said}");
+        let many = ["e", "f", "g", "h", "i", "j", "k"].map(|name| record(name, 0.89, 0.8));
+        let said = conclusion(&many);
+        assert!(said.ends_with("can see (all 7 variants)."), "{said}");
+        let one = [many.as_slice(), &records[3..]].concat();
+        let said = conclusion(&one);
+        assert!(
+            said.contains("is seen (d, cpu: modern);") && said.ends_with("can see (the 7 others)."),
+            "{said}"
+        );
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use datasets::Kind;
 use serde_json::Value;
 
 use super::document::Block;
@@ -34,6 +35,20 @@ impl Account {
     /// Whether its pictures are of a real data set.
     pub fn is_real(&self) -> bool {
         self.evidence["runs"][0]["dataset"] != "glyphs"
+    }
+
+    /// Whether it was made with fewer test images than the data set has.
+    pub fn is_partial(&self) -> bool {
+        let images = self.evidence["runs"][0]["test_images"].as_u64();
+        let all = self.official_test_images();
+        images
+            .zip(all)
+            .is_some_and(|(images, all)| images < all as u64)
+    }
+
+    fn official_test_images(&self) -> Option<usize> {
+        let name = self.evidence["runs"][0]["dataset"].as_str()?;
+        name.parse::<Kind>().ok()?.test_images()
     }
 
     /// Number of runs.
@@ -126,7 +141,12 @@ impl Account {
     pub fn conditions(&self) -> Option<Block> {
         let run = &self.evidence["runs"][0];
         let images = run["test_images"].as_u64()?;
-        let mut text = format!("{images} test images were at hand.");
+        let mut text = match self.official_test_images() {
+            Some(all) if self.is_partial() => {
+                format!("{images} of {all} test images of the data set were at hand.")
+            }
+            _ => format!("{images} test images were at hand."),
+        };
         let items: Vec<&str> = run["scaled_down"]
             .as_array()
             .into_iter()

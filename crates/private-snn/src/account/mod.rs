@@ -5,6 +5,7 @@ mod brief;
 mod document;
 mod durations;
 mod experiment;
+mod gains;
 mod overall;
 mod published;
 mod refresh;

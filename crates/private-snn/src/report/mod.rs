@@ -30,4 +30,4 @@ pub(crate) use rows::{
 };
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale};
-pub(crate) use verdict::{Failure, Verdict, criterion, verdict};
+pub(crate) use verdict::{Failure, LOST, Verdict, criterion, verdict};

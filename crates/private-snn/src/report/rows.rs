@@ -122,7 +122,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "fine_tuned.test_accuracy",
-            "Converted with real images and trained on with as many of them as there are synthetic ones, by their labels (reference), test accuracy at this T",
+            "Reference: the control trained on as the encrypted network is, with as many real images in place of the synthetic ones, test accuracy at this T",
             Percent,
         ),
         row(

@@ -210,6 +210,14 @@ impl Chart<'_> {
     fn ticks(&self, mut values: Vec<f64>) -> Vec<f64> {
         values.sort_by(f64::total_cmp);
         values.dedup();
+        if self.scale == Scale::Logarithmic && values.len() > 10 {
+            let decades = (-9..10).map(|exponent| 10f64.powi(exponent));
+            let within = |x: &f64| values[0] <= *x && *x <= values[values.len() - 1];
+            let decades: Vec<f64> = decades.filter(within).collect();
+            if decades.len() > 1 {
+                return decades;
+            }
+        }
         let stride = values.len().div_ceil(10).max(1);
         values.into_iter().step_by(stride).collect()
     }
@@ -324,6 +332,21 @@ mod tests {
             (places[1] - places[0] - (places[2] - places[1])).abs() < 0.2,
             "{places:?}"
         );
+    }
+
+    #[test]
+    fn many_values_on_a_logarithmic_axis_are_marked_at_powers_of_ten() {
+        let few = [(0.5, 0.1), (20.0, 0.2), (300.0, 0.3)];
+        let svg = CHART.lines(&[line(&few)]);
+        assert!(svg.contains(">20</text>") && !svg.contains(">10</text>"));
+        let many: Vec<(f64, f64)> = (0..12).map(|i| (0.5 * 1.8f64.powi(i), 0.1)).collect();
+        let svg = CHART.lines(&[line(&many)]);
+        assert!(
+            [">1</text>", ">10</text>", ">100</text>"]
+                .iter()
+                .all(|mark| svg.contains(mark))
+        );
+        assert!(!svg.contains(">0.5</text>"));
     }
 
     #[test]

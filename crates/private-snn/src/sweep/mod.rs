@@ -7,6 +7,7 @@
 //! written.
 
 mod file;
+mod frontier;
 mod merge;
 mod picture;
 mod plan;

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use super::frontier::frontier;
 use super::record::Record;
-use super::table::{CONTROL, FIGURES, Figure, Row, rows};
+use super::table::{CONTROL, FIGURES, Figure, Row, SOURCE, rows};
 use crate::report::{COLOURS, Chart, Line, Scale};
 
 /// What is drawn.
 const DRAWN: [&str; 8] = [
-    "source",
+    SOURCE,
     "converted at T",
     CONTROL,
     "encrypted at T",
@@ -32,18 +33,22 @@ pub struct Picture {
     pub svg: String,
 }
 
-/// The charts of a sweep: one of all runs, or one of each key where keys are changed one at a time.
+/// The charts of a sweep: one of all runs and, where they differ in it, one of their energy; or one of each key where keys
+/// are changed one at a time.
 pub fn pictures(record: &Record) -> Vec<Picture> {
     let sweep = &record.header.sweep;
     let of = |key: &str| sweep[key].as_str().unwrap_or_default();
     let (name, title) = (of("name"), of("title"));
     let rows = rows(record);
     if sweep["search"]["kind"] != "each" {
-        return vec![Picture {
+        let all = Picture {
             file: format!("sweep-{name}.svg"),
             title: title.into(),
             svg: chart(title, &rows.iter().collect::<Vec<_>>()),
-        }];
+        };
+        return std::iter::once(all)
+            .chain(frontier(record, &rows))
+            .collect();
     }
     let mut by_key: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
     for row in &rows {

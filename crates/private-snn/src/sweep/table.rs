@@ -20,11 +20,13 @@ pub struct Figure {
 
 /// The conversion that is compared with, which is nobody's result.
 pub(super) const CONTROL: &str = "with real data at T";
+/// The source network's accuracy.
+pub(super) const SOURCE: &str = "source";
 
 /// The figures of the table, in order.
 pub const FIGURES: [Figure; 16] = [
     Figure {
-        name: "source",
+        name: SOURCE,
         unit: Unit::Percent,
         of: |measures| Some(measures.source.accuracy),
         timesteps: |_| None,
@@ -235,6 +237,15 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
     lines
 }
 
+/// The accuracy of the last spiking network that a sweep reaches.
+pub(super) fn reached(rows: &[Row]) -> Option<&'static Figure> {
+    let mut reached = FIGURES.iter().filter(|figure| {
+        let of_spikes = figure.name.ends_with(" at T") && figure.name != CONTROL;
+        of_spikes && rows.iter().any(|row| row.spread(figure).is_some())
+    });
+    reached.next_back()
+}
+
 /// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals; and how many
 /// others come within one standard error of it,
 ///
@@ -245,11 +256,7 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
 /// None where there is nothing to choose: without runs, or where all reach the same.
 pub fn best(record: &Record) -> Option<String> {
     let rows = rows(record);
-    let mut reached = FIGURES.iter().filter(|figure| {
-        let of_spikes = figure.name.ends_with(" at T") && figure.name != CONTROL;
-        of_spikes && rows.iter().any(|row| row.spread(figure).is_some())
-    });
-    let figure = reached.next_back()?;
+    let figure = reached(&rows)?;
     let means: Vec<(f64, &Row)> = rows
         .iter()
         .filter_map(|row| Some((row.spread(figure)?.0, row)))
