@@ -56,16 +56,19 @@ impl Account {
         self.evidence["seeds"].as_array().map_or(0, Vec::len)
     }
 
-    /// The headline variant's curves, mean over the seeds.
-    pub fn curves(&self) -> Curves {
-        let runs = self.evidence["runs"].as_array();
-        let runs: Vec<&Value> = runs.into_iter().flatten().collect();
+    /// A variant's curves, mean over the seeds.
+    pub fn curves(&self, variant: &str) -> Curves {
+        let runs = self.evidence["runs"].as_array().into_iter().flatten();
+        let runs: Vec<&Value> = runs.map(|run| &run["variants"][variant]).collect();
         curves(&runs, "Test accuracy against the number of time steps T")
     }
 
-    /// Name of the drawing of the curves.
-    pub fn chart(&self) -> String {
-        format!("{}-accuracy.svg", self.stem)
+    /// Name of the drawing of the curves: that of the headline variant goes without the variant's name.
+    pub fn chart(&self, variant: &str) -> String {
+        match variant == self.headline() {
+            true => format!("{}-accuracy.svg", self.stem),
+            false => format!("{}-{variant}-accuracy.svg", self.stem),
+        }
     }
 
     /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none. A Fréchet
@@ -213,8 +216,8 @@ impl Account {
         seeds.into_iter().flatten().map(Value::to_string).collect()
     }
 
-    /// The chart with its caption.
-    pub fn accuracy(&self) -> Block {
+    /// A variant's chart with its caption.
+    pub fn accuracy(&self, variant: &str) -> Block {
         let seeds = self.seed_names();
         let of_seeds = match seeds.as_slice() {
             [] => "no seed".to_string(),
@@ -222,13 +225,12 @@ impl Account {
             seeds => format!("mean of {} runs, seeds {}", seeds.len(), seeds.join(", ")),
         };
         Block::Figure {
-            file: self.chart(),
-            description: format!("Accuracy against T: {}", self.stem),
+            file: self.chart(variant),
+            description: format!("Accuracy against T: {}, {variant}", self.stem),
             caption: format!(
-                "Accuracy against T, variant {}, {of_seeds}: {}. Horizontal line: the source network on the images of the \
+                "Accuracy against T, variant {variant}, {of_seeds}: {}. Horizontal line: the source network on the images of the \
                  quoted accuracies.",
-                self.headline(),
-                self.curves().images
+                self.curves(variant).images
             ),
         }
     }

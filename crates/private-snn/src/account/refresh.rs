@@ -39,12 +39,12 @@ pub struct Places<'a> {
     pub home: Option<&'a Path>,
 }
 
-/// Writes a chart of accuracy against T per evidence file, those of each sweep, and the page of all results: all
-/// experiments side by side, then of each evidence file its table, what it says of the protection, the chart, and the
-/// drawing `STEM-images.svg` of the figures if there is one; and the sweeps. For a checkout the same goes to
-/// `docs/RESULTS.md`; and between the markers of its README, if it has one, the few figures that sum each record up, and
-/// the first real data set's drawings. Returns the files that were written, whether or not their content
-/// changed.
+/// Writes a chart of accuracy against T per variant of each evidence file, those of each sweep, and the page of all
+/// results: all experiments side by side, then of each evidence file its table, what it says of the protection, and
+/// of each variant the chart, and the drawing `STEM-images.svg` of the figures if there is one; and the sweeps. For
+/// a checkout the same goes to `docs/RESULTS.md`; and between the markers of its README, if it has one, the few
+/// figures that sum each record up, and the first real data set's drawings. Returns the files that were written,
+/// whether or not their content changed.
 ///
 /// # Errors
 /// No evidence; evidence, a sweep or an experiment that is not what it should be; a README without the markers.
@@ -57,7 +57,10 @@ pub fn refresh(places: &Places) -> Result<Vec<PathBuf>> {
         Ok(())
     };
     for account in &accounts {
-        write(places.figures.join(account.chart()), &account.curves().svg)?;
+        for variant in account.variants() {
+            let chart = places.figures.join(account.chart(variant));
+            write(chart, &account.curves(variant).svg)?;
+        }
     }
     let sweeps = sweeps(places)?;
     for sweep in &sweeps {
@@ -193,9 +196,10 @@ fn everything(
         blocks.push(account.table());
         let verdicts = account.verdicts().into_iter();
         blocks.extend(verdicts.map(|(name, verdict)| Block::Text(format!("{name}: {verdict}"))));
-        blocks.push(account.accuracy());
-        let variants = account.variants().into_iter();
-        blocks.extend(variants.filter_map(|variant| account.images(variant, figures)));
+        for variant in account.variants() {
+            blocks.push(account.accuracy(variant));
+            blocks.extend(account.images(variant, figures));
+        }
         blocks.extend(account.energy());
     }
     if !sweeps.is_empty() {
@@ -223,7 +227,7 @@ fn excerpt(columns: &[Column], accounts: &[Account], figures: &Path) -> Vec<Bloc
     blocks.extend(overall::outdated(columns, accounts, false));
     let shown = accounts.iter().find(|account| account.is_real());
     if let Some(account) = shown {
-        blocks.push(account.accuracy());
+        blocks.push(account.accuracy(account.headline()));
         blocks.extend(account.images(account.headline(), figures));
     }
     blocks.push(Block::Text(

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::record::{Entry, Record, settled};
 
-/// The record of the whole `sweep`, from those of its parts.
+/// The record of the whole `sweep`, from those of its parts. Whether several parts of one revision whose source code differed
+/// from it, or was no checkout, had the same source code cannot be told: a warning says so.
 ///
 /// # Errors
 /// A file that is not a record or of another sweep; files that differ in anything but their runs; a run with different
@@ -77,6 +78,13 @@ pub fn merge(sweep: &impl Serialize, files: &[PathBuf]) -> Result<Record> {
             record.header.total,
             missing.len(),
             missing.join(", ")
+        );
+    }
+    if files.len() > 1 && record.header.dirty != Some(false) {
+        tracing::warn!(
+            "whether all {} parts were computed with the same source code cannot be told: it was not that of a commit; see to \
+             it, or commit and compute them again",
+            files.len()
         );
     }
     record.runs = runs.into_values().map(|(_, entry)| entry).collect();
