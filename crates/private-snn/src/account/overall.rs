@@ -155,7 +155,8 @@ pub fn outdated(columns: &[Column], accounts: &[Account], detail: bool) -> Optio
         .collect();
     (!names.is_empty()).then(|| {
         Block::Text(format!(
-            "Recorded with other settings than the experiment's file has now, or before it had all of them: {}.",
+            "Recorded with other settings than the experiment's file has now, or before it had all of them, and comparable with \
+             other rows only in what does not depend on these: {}.",
             names.join("; ")
         ))
     })
