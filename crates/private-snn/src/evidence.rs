@@ -96,7 +96,7 @@ impl Evidence<'_> {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         for (name, drawing) in &drawings {
             let variant = (*name != ctx.experiment.headline).then_some(name.as_str());
-            let file = report::drawing_name(&stem, variant);
+            let file = report::drawing_name(&stem, variant, "images");
             write_atomically(&self.out.join("figures").join(file), drawing.as_bytes())?;
         }
         Ok(())

@@ -13,7 +13,7 @@ const COLUMNS: [(&str, &[&str]); 8] = [
     ("conversion", &["convert"]),
     ("encryption", &["encrypt"]),
     (
-        "data-free pipeline, these three",
+        "the three data-free stages",
         &["synth", "convert", "encrypt"],
     ),
     ("controls with real data", &["convert-real", "fine-tune"]),
@@ -45,7 +45,7 @@ pub fn blocks(accounts: &[Account]) -> Vec<Block> {
     vec![
         Block::Text(
             "Minutes of each stage by the clock, the judge's training left out; whether other work ran beside it is not \
-             recorded. Several numbers of threads: not the same for all stages."
+             recorded. Where two numbers of threads stand, some stages ran on the one and some on the other."
                 .into(),
         ),
         Block::Table { head, rows },
@@ -76,7 +76,7 @@ fn line(account: &Account, variant: &str) -> Option<(String, Vec<String>)> {
     let mut cells = vec![on];
     cells.extend(COLUMNS.map(|(_, meant)| shown(minutes(&|stage| is_of(stage, meant)))));
     cells.push(shown(Some(all)));
-    Some((format!("{}: {variant}", account.title()), cells))
+    Some((account.name(variant), cells))
 }
 
 #[cfg(test)]

@@ -27,6 +27,16 @@ impl Account {
         format!("{}, {}", of("experiment"), of("profile"))
     }
 
+    /// Experiment, profile and variant.
+    pub fn name(&self, variant: &str) -> String {
+        format!("{}: {variant}", self.title())
+    }
+
+    /// The mean over the seeds of a row's figure.
+    pub fn mean(&self, variant: &str, key: &str) -> Option<f64> {
+        self.evidence["variants"][variant][key]["mean"].as_f64()
+    }
+
     /// Name of the variant at the top.
     pub fn headline(&self) -> &str {
         self.evidence["headline"].as_str().unwrap_or_default()
@@ -65,18 +75,15 @@ impl Account {
 
     /// Name of the drawing of the curves: that of the headline variant goes without the variant's name.
     pub fn chart(&self, variant: &str) -> String {
-        match variant == self.headline() {
-            true => format!("{}-accuracy.svg", self.stem),
-            false => format!("{}-{variant}-accuracy.svg", self.stem),
-        }
+        drawing_name(&self.stem, self.beside_headline(variant), "accuracy")
     }
 
     /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none. A Fréchet
     /// distance stands before those that real images and noise have.
     pub fn cell(&self, variant: &str, row: &Row) -> Option<String> {
-        let entry = &self.evidence["variants"][variant][&row.key];
-        let mean = entry["mean"].as_f64()?;
-        let figure = show_spread(mean, entry["deviation"].as_f64(), row.unit);
+        let mean = self.mean(variant, &row.key)?;
+        let deviation = self.evidence["variants"][variant][&row.key]["deviation"].as_f64();
+        let figure = show_spread(mean, deviation, row.unit);
         let figure = match self.anchors(variant, &row.key) {
             Some([floor, ceiling]) => format!("{figure} ({floor:.2} … {ceiling:.2})"),
             None => figure,
@@ -181,7 +188,7 @@ impl Account {
     /// Where the figures show that the encryption fails, by variant, in the order of [`Account::variants`].
     pub fn verdicts(&self) -> Vec<(&String, Verdict)> {
         let of = |name: &String, key: &str| {
-            let mean = self.evidence["variants"][name][key]["mean"].as_f64()?;
+            let mean = self.mean(name, key)?;
             self.unguided(name, key).has_a_say().then_some(mean)
         };
         self.variants()
@@ -235,10 +242,15 @@ impl Account {
         }
     }
 
+    /// The variant's name where it is not the headline's.
+    fn beside_headline<'a>(&self, variant: &'a str) -> Option<&'a str> {
+        (variant != self.headline()).then_some(variant)
+    }
+
     /// The drawing of a variant's images, with its caption, if it is in `figures`.
     pub fn images(&self, variant: &str, figures: &Path) -> Option<Block> {
         let stem = &self.stem;
-        let drawing = drawing_name(stem, (variant != self.headline()).then_some(variant));
+        let drawing = drawing_name(stem, self.beside_headline(variant), "images");
         if !figures.join(&drawing).is_file() {
             return None;
         }

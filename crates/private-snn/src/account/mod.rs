@@ -2,10 +2,12 @@
 //! page that opens offline, and in the README.
 
 mod brief;
+mod conclusion;
 mod document;
 mod durations;
 mod experiment;
 mod gains;
+mod outdated;
 mod overall;
 mod published;
 mod refresh;

@@ -53,16 +53,18 @@ impl Column {
     }
 
     /// Its record, if there is one.
-    fn account<'a>(&self, accounts: &'a [Account]) -> Option<&'a Account> {
+    pub fn account<'a>(&self, accounts: &'a [Account]) -> Option<&'a Account> {
         accounts.iter().find(|account| account.stem == self.stem)
     }
 
-    /// Which settings of its record are not those of its file; none without a record.
-    fn changed(&self, accounts: &[Account]) -> Vec<String> {
-        let account = self.account(accounts);
-        account.map_or_else(Vec::new, |account| {
-            changed(&account.evidence["runs"][0]["settings"], &self.settings)
-        })
+    /// Experiment and profile.
+    pub fn title(&self) -> String {
+        format!("{}, {}", self.experiment, self.profile)
+    }
+
+    /// Which settings of its record are not those of its file.
+    pub fn changed(&self, account: &Account) -> Vec<String> {
+        changed(&account.evidence["runs"][0]["settings"], &self.settings)
     }
 }
 
@@ -136,58 +138,31 @@ pub fn claims<'a>(columns: impl IntoIterator<Item = &'a Column>, row: &str) -> O
     (!claims.is_empty()).then(|| claims.join("; "))
 }
 
-/// Which records were made with other settings than the files have now: in `detail` their names, else the parts that they
-/// belong to. Nothing if none was.
-pub fn outdated(columns: &[Column], accounts: &[Account], detail: bool) -> Option<Block> {
-    let names: Vec<String> = columns
-        .iter()
-        .filter_map(|column| {
-            let changed = column.changed(accounts);
-            let mut settings: Vec<&str> = changed.iter().map(String::as_str).collect();
-            if !detail {
-                settings = settings.into_iter().map(part).collect();
-                settings.dedup();
-            }
-            let (name, profile) = (&column.experiment, &column.profile);
-            let name = format!("{name}, {profile} ({})", settings.join(", "));
-            (!changed.is_empty()).then_some(name)
-        })
-        .collect();
-    (!names.is_empty()).then(|| {
-        Block::Text(format!(
-            "Recorded with other settings than the experiment's file has now, or before it had all of them, and comparable with \
-             other rows only in what does not depend on these: {}.",
-            names.join("; ")
-        ))
-    })
-}
-
-/// The part of an experiment that a setting belongs to: `encrypt` of `variants.modern.encrypt.epochs`.
-fn part(setting: &str) -> &str {
-    let mut names = setting.split('.');
-    match (names.next(), names.nth(1)) {
-        (Some("variants"), Some(part)) => part,
-        (Some(first), _) => first,
-        _ => setting,
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use serde_json::json;
 
     use super::*;
+
+    /// That of an experiment on CIFAR-10 in profile `cpu` with these settings, of which the paper claims nothing.
+    pub fn column(experiment: &str, settings: Value) -> Column {
+        Column {
+            experiment: experiment.into(),
+            profile: "cpu".into(),
+            dataset: "cifar10",
+            stem: format!("{experiment}.cpu"),
+            settings,
+            paper: None,
+        }
+    }
 
     #[test]
     fn each_data_set_has_a_table_and_the_paper_speaks_of_its_own() {
         let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data");
         let column = |experiment: &str, dataset: &'static str| Column {
-            experiment: experiment.into(),
-            profile: "cpu".into(),
-            dataset,
-            stem: format!("{experiment}.cpu"),
-            settings: json!({"variants": {"a": {"encrypt": {"epochs": 5, "batch": 5}}}}),
             paper: Paper::read(&data.join("paper"), dataset).unwrap(),
+            dataset,
+            ..column(experiment, json!(null))
         };
         let columns = [
             column("cifar10", "cifar10"),
@@ -198,7 +173,7 @@ mod tests {
             stem: "cifar10-qcfs.cpu".into(),
             evidence: json!({"headline": "a", "seeds": [1],
                 "variants": {"a": {"encrypted.drop_vs_ann": {"mean": 0.01}}},
-                "runs": [{"settings": {"variants": {"a": {"encrypt": {"epochs": 4, "batch": 4}}}}}]}),
+                "runs": [{}]}),
         };
         let tables = tables(&columns, std::slice::from_ref(&account));
         let [
@@ -221,13 +196,5 @@ mod tests {
         );
         assert_eq!(rows[1].1, ["–", "1.0 points", "below about 2 points"]);
         assert_eq!(others[1..], ["glyphs, cpu: no record"]);
-        let said = |detail: bool| match outdated(&columns, std::slice::from_ref(&account), detail) {
-            Some(Block::Text(text)) => text,
-            other => panic!("a text, got {other:?}"),
-        };
-        let names = "(variants.a.encrypt.epochs, variants.a.encrypt.batch)";
-        assert!(said(true).ends_with(&format!(": cifar10-qcfs, cpu {names}.")));
-        assert!(said(false).ends_with(": cifar10-qcfs, cpu (encrypt)."));
-        assert_eq!(outdated(&columns[..2], &[account], true), None);
     }
 }

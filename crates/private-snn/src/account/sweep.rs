@@ -93,8 +93,8 @@ pub fn blocks(account: &Account) -> Vec<Block> {
     }
     blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {
         file: picture.file,
-        description: picture.title.clone(),
-        caption: format!("{}.", picture.title),
+        description: picture.title,
+        caption: picture.caption,
     }));
     blocks
 }

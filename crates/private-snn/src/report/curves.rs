@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::svg::{Chart, Line, Scale};
+use super::svg::{Chart, Line, Scale, Stroke};
 
 const NETWORKS: [(&str, &str); 4] = [
     ("converted", "converted without data"),
@@ -28,7 +28,7 @@ pub fn curves(runs: &[&Value], description: &str) -> Curves {
         .map(|(key, label)| Line {
             name: (*label).into(),
             points: mean_by_t(runs, key),
-            level: false,
+            stroke: Stroke::Solid,
         })
         .collect();
     let ends = lines
@@ -41,7 +41,7 @@ pub fn curves(runs: &[&Value], description: &str) -> Curves {
         lines.push(Line {
             name: "source network".into(),
             points: vec![(low, level), (high, level)],
-            level: true,
+            stroke: Stroke::Level,
         });
     }
     let chart = Chart {

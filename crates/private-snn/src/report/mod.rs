@@ -29,5 +29,5 @@ pub(crate) use rows::{
     Row, Unguided, Unit, figure as row_figure, rows, show, show_spread, target_name, unguided,
 };
 pub use rows::{align_left, summary_table};
-pub(crate) use svg::{COLOURS, Chart, Line, Scale};
-pub(crate) use verdict::{Failure, LOST, Verdict, criterion, verdict};
+pub(crate) use svg::{COLOURS, Chart, Line, Scale, Stroke};
+pub(crate) use verdict::{Failure, LOST, Verdict, criterion, lost_much, verdict};

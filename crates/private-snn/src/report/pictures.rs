@@ -73,11 +73,12 @@ impl Pictures {
     }
 }
 
-/// Name of the drawing of a variant's images beside the evidence of stem `stem`: without the variant's name for the headline.
-pub fn drawing_name(stem: &str, variant: Option<&str>) -> String {
+/// Name of the drawing of a variant's `what`, `images` or `accuracy`, beside the evidence of stem `stem`: without the variant's
+/// name for the headline.
+pub fn drawing_name(stem: &str, variant: Option<&str>, what: &str) -> String {
     match variant {
-        Some(variant) => format!("{stem}-{variant}-images.svg"),
-        None => format!("{stem}-images.svg"),
+        Some(variant) => format!("{stem}-{variant}-{what}.svg"),
+        None => format!("{stem}-{what}.svg"),
     }
 }
 

@@ -122,7 +122,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "fine_tuned.test_accuracy",
-            "Reference: the control trained on as the encrypted network is, with as many real images in place of the synthetic ones, test accuracy at this T",
+            "Reference: the control trained on as the encrypted network is, with as many real images and their labels in place of the synthetic ones and their targets, test accuracy at this T",
             Percent,
         ),
         row(

@@ -10,8 +10,10 @@ use super::html::escape;
 pub enum Scale {
     /// Equal distances for equal differences.
     Linear,
-    /// Equal distances for equal ratios; values must be positive.
+    /// Equal distances for equal ratios; values must be positive. Marked at the values themselves.
     Logarithmic,
+    /// The same, marked at powers of ten, and at 2 and 5 times them where there is room.
+    Decades,
 }
 
 /// One line of a chart.
@@ -21,8 +23,19 @@ pub struct Line {
     pub name: String,
     /// Points (x, y), in the order of x.
     pub points: Vec<(f64, f64)>,
-    /// Drawn dashed, without marks: a level to compare with.
-    pub level: bool,
+    /// How it is drawn.
+    pub stroke: Stroke,
+}
+
+/// How a line is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stroke {
+    /// A line through marks.
+    Solid,
+    /// Dashed, without marks: a level to compare with.
+    Level,
+    /// Marks alone, of points between which there is nothing.
+    Marks,
 }
 
 /// A chart of lines.
@@ -69,12 +82,9 @@ impl Chart<'_> {
             .filter(|line| !line.points.is_empty())
             .collect();
         let points = || lines.iter().flat_map(|line| line.points.iter());
-        let place = |x: f64| {
-            if self.scale == Scale::Logarithmic {
-                x.log2()
-            } else {
-                x
-            }
+        let place = |x: f64| match self.scale {
+            Scale::Linear => x,
+            Scale::Logarithmic | Scale::Decades => x.log2(),
         };
         let (x0, x1) = extent(points().map(|&(x, _)| place(x)));
         let (bottom, top) = if self.percent {
@@ -96,26 +106,27 @@ impl Chart<'_> {
         }
         for (i, line) in lines.iter().enumerate() {
             let colour = COLOURS[i % COLOURS.len()];
-            let dash = if line.level {
-                r##" stroke-dasharray="6 4""##
-            } else {
-                ""
+            let dash = match line.stroke {
+                Stroke::Level => r##" stroke-dasharray="6 4""##,
+                Stroke::Solid | Stroke::Marks => "",
             };
             let path: Vec<String> = line
                 .points
                 .iter()
                 .map(|&(x, y)| format!("{:.1},{:.1}", to_x(x), to_y(y)))
                 .collect();
-            let _ = write!(
-                svg,
-                r##"<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{}"/>"##,
-                path.join(" ")
-            );
-            for &(x, y) in line
-                .points
-                .iter()
-                .filter(|_| !line.level && line.points.len() <= 40)
-            {
+            if line.stroke != Stroke::Marks {
+                let _ = write!(
+                    svg,
+                    r##"<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{}"/>"##,
+                    path.join(" ")
+                );
+            }
+            for &(x, y) in line.points.iter().filter(|_| match line.stroke {
+                Stroke::Level => false,
+                Stroke::Solid => line.points.len() <= 40,
+                Stroke::Marks => true,
+            }) {
                 let _ = write!(
                     svg,
                     r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{colour}"><title>{} {}: {}</title></circle>"##,
@@ -210,13 +221,15 @@ impl Chart<'_> {
     fn ticks(&self, mut values: Vec<f64>) -> Vec<f64> {
         values.sort_by(f64::total_cmp);
         values.dedup();
-        if self.scale == Scale::Logarithmic && values.len() > 10 {
-            let decades = (-9..10).map(|exponent| 10f64.powi(exponent));
-            let within = |x: &f64| values[0] <= *x && *x <= values[values.len() - 1];
-            let decades: Vec<f64> = decades.filter(within).collect();
-            if decades.len() > 1 {
-                return decades;
-            }
+        if let (Scale::Decades, [low, .., high]) = (self.scale, values.as_slice()) {
+            let marks = |of: &[f64]| -> Vec<f64> {
+                let exponents = low.log10().floor() as i32..=high.log10().ceil() as i32;
+                let marks =
+                    exponents.flat_map(|exponent| of.iter().map(move |m| m * 10f64.powi(exponent)));
+                marks.filter(|mark| low <= mark && mark <= high).collect()
+            };
+            let all = marks(&[1.0, 2.0, 5.0]);
+            return if all.len() <= 10 { all } else { marks(&[1.0]) };
         }
         let stride = values.len().div_ceil(10).max(1);
         values.into_iter().step_by(stride).collect()
@@ -315,7 +328,7 @@ mod tests {
         Line {
             name: "x & y".into(),
             points: points.to_vec(),
-            level: false,
+            stroke: Stroke::Solid,
         }
     }
 
@@ -335,18 +348,45 @@ mod tests {
     }
 
     #[test]
-    fn many_values_on_a_logarithmic_axis_are_marked_at_powers_of_ten() {
-        let few = [(0.5, 0.1), (20.0, 0.2), (300.0, 0.3)];
-        let svg = CHART.lines(&[line(&few)]);
-        assert!(svg.contains(">20</text>") && !svg.contains(">10</text>"));
-        let many: Vec<(f64, f64)> = (0..12).map(|i| (0.5 * 1.8f64.powi(i), 0.1)).collect();
-        let svg = CHART.lines(&[line(&many)]);
+    fn decades_are_marked_and_parts_of_them_where_there_is_room() {
+        let chart = Chart {
+            scale: Scale::Decades,
+            ..CHART
+        };
+        let has = |high: f64, mark: &str| {
+            let svg = chart.lines(&[line(&[(0.3, 0.1), (high, 0.2)])]);
+            svg.contains(&format!(">{mark}</text>"))
+        };
         assert!(
-            [">1</text>", ">10</text>", ">100</text>"]
+            ["0.5", "1", "2", "5", "10"]
                 .iter()
-                .all(|mark| svg.contains(mark))
+                .all(|mark| has(12.0, mark))
         );
-        assert!(!svg.contains(">0.5</text>"));
+        assert!(!has(12.0, "0.2") && !has(12.0, "20") && !has(12.0, "0.3"));
+        assert!(
+            ["1", "10", "100", "1000"]
+                .iter()
+                .all(|mark| has(1200.0, mark))
+        );
+        assert!(!has(1200.0, "2") && !has(1200.0, "0.1"));
+    }
+
+    #[test]
+    fn marks_stand_alone_and_levels_have_none() {
+        let drawn = |stroke: Stroke| {
+            let line = Line {
+                stroke,
+                ..line(&[(1.0, 0.1), (2.0, 0.2)])
+            };
+            let svg = CHART.lines(&[line]);
+            (
+                svg.matches("<polyline").count(),
+                svg.matches("<circle").count(),
+            )
+        };
+        assert_eq!(drawn(Stroke::Solid), (1, 2));
+        assert_eq!(drawn(Stroke::Level), (1, 0));
+        assert_eq!(drawn(Stroke::Marks), (0, 2));
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::record::{Entry, Record, settled};
 
-/// The record of the whole `sweep`, from those of its parts. Whether several parts of one revision whose source code differed
-/// from it, or was no checkout, had the same source code cannot be told: a warning says so.
+/// The record of the whole `sweep`, from those of its parts. Parts that were made from source code that is in no commit, or
+/// outside a checkout, may come from different code: a warning says so.
 ///
 /// # Errors
 /// A file that is not a record or of another sweep; files that differ in anything but their runs; a run with different
@@ -80,15 +80,21 @@ pub fn merge(sweep: &impl Serialize, files: &[PathBuf]) -> Result<Record> {
             missing.join(", ")
         );
     }
-    if files.len() > 1 && record.header.dirty != Some(false) {
-        tracing::warn!(
-            "whether all {} parts were computed with the same source code cannot be told: it was not that of a commit; see to \
-             it, or commit and compute them again",
-            files.len()
-        );
+    if let Some(warning) = doubt(files.len(), record.header.dirty) {
+        tracing::warn!("{warning}");
     }
     record.runs = runs.into_values().map(|(_, entry)| entry).collect();
     Ok(record)
+}
+
+/// What there is to say of parts whose source code may differ although their revisions are the same.
+fn doubt(parts: usize, dirty: Option<bool>) -> Option<String> {
+    (parts > 1 && dirty != Some(false)).then(|| {
+        format!(
+            "the {parts} parts were computed with source code that is in no commit, and whether it was the same for all cannot \
+             be told; if it was not, commit and compute them again"
+        )
+    })
 }
 
 #[cfg(test)]
@@ -101,6 +107,12 @@ mod tests {
         let path = folder.join(name);
         record.save(&path).unwrap();
         path
+    }
+
+    #[test]
+    fn source_code_in_no_commit_is_doubted_where_there_are_several_parts() {
+        assert!(doubt(2, Some(true)).is_some() && doubt(2, None).is_some());
+        assert!(doubt(2, Some(false)).is_none() && doubt(1, Some(true)).is_none());
     }
 
     #[test]

@@ -7,7 +7,6 @@
 //! written.
 
 mod file;
-mod frontier;
 mod merge;
 mod picture;
 mod plan;
@@ -15,6 +14,7 @@ mod record;
 mod run;
 mod shard;
 mod table;
+mod tradeoff;
 
 pub use file::{Choice, Range, Scale, Search, Sweep};
 pub use merge::merge;

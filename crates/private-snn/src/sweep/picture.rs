@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::frontier::frontier;
 use super::record::Record;
 use super::table::{CONTROL, FIGURES, Figure, Row, SOURCE, rows};
-use crate::report::{COLOURS, Chart, Line, Scale};
+use super::tradeoff::tradeoff;
+use crate::report::{COLOURS, Chart, Line, Scale, Stroke};
 
 /// What is drawn.
 const DRAWN: [&str; 8] = [
@@ -29,6 +29,8 @@ pub struct Picture {
     pub file: String,
     /// What it shows.
     pub title: String,
+    /// What is to be said below it.
+    pub caption: String,
     /// The `<svg>` element.
     pub svg: String,
 }
@@ -44,10 +46,11 @@ pub fn pictures(record: &Record) -> Vec<Picture> {
         let all = Picture {
             file: format!("sweep-{name}.svg"),
             title: title.into(),
+            caption: format!("{title}."),
             svg: chart(title, &rows.iter().collect::<Vec<_>>()),
         };
         return std::iter::once(all)
-            .chain(frontier(record, &rows))
+            .chain(tradeoff(record, &rows))
             .collect();
     }
     let mut by_key: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
@@ -61,6 +64,7 @@ pub fn pictures(record: &Record) -> Vec<Picture> {
         .map(|(key, rows)| Picture {
             file: format!("sweep-{name}-{}.svg", key.replace('.', "-")),
             title: format!("{title}: {key}"),
+            caption: format!("{title}: {key}."),
             svg: chart(&format!("{title}: {key}"), &rows),
         })
         .collect()
@@ -116,7 +120,7 @@ fn chart(title: &str, rows: &[&Row]) -> String {
             Line {
                 name: figure.name.to_string(),
                 points,
-                level: false,
+                stroke: Stroke::Solid,
             }
         })
         .collect();

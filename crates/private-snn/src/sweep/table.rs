@@ -23,6 +23,9 @@ pub(super) const CONTROL: &str = "with real data at T";
 /// The source network's accuracy.
 pub(super) const SOURCE: &str = "source";
 
+/// The energy gains of the last spiking network that a sweep reaches.
+pub(super) const ENERGIES: [&str; 3] = ["energy by rate", "energy by events", "energy with memory"];
+
 /// The figures of the table, in order.
 pub const FIGURES: [Figure; 16] = [
     Figure {
@@ -68,21 +71,21 @@ pub const FIGURES: [Figure; 16] = [
         pictures: |_| None,
     },
     Figure {
-        name: "energy by rate",
+        name: ENERGIES[0],
         unit: Unit::Times,
         of: |measures| measures.last().energy.as_ref()?.rate,
         timesteps: |measures| Some(measures.last().quoted()?.timesteps),
         pictures: |_| None,
     },
     Figure {
-        name: "energy by events",
+        name: ENERGIES[1],
         unit: Unit::Times,
         of: |measures| measures.last().energy.as_ref()?.events,
         timesteps: |measures| Some(measures.last().quoted()?.timesteps),
         pictures: |_| None,
     },
     Figure {
-        name: "energy with memory",
+        name: ENERGIES[2],
         unit: Unit::Times,
         of: |measures| measures.last().energy.as_ref()?.memory,
         timesteps: |measures| Some(measures.last().quoted()?.timesteps),
@@ -162,7 +165,7 @@ impl<'a> Row<'a> {
     }
 
     /// Validation images that accuracies were measured on, the same ones for each seed.
-    fn images(&self) -> Option<usize> {
+    pub fn images(&self) -> Option<usize> {
         let mut figures = self.entries.iter().filter_map(|e| e.figures.as_ref());
         Some(figures.next()?.last().quoted()?.images)
     }

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{list, section, variants};
 use crate::report::html::{escape, figure};
-use crate::report::svg::{Chart, Line, Scale};
+use crate::report::svg::{Chart, Line, Scale, Stroke};
 
 /// Training curves.
 pub fn training(html: &mut String, report: &Value) {
@@ -16,7 +16,7 @@ pub fn training(html: &mut String, report: &Value) {
         let line = |label: &str, entries: &[Value], key: &str| Line {
             name: label.into(),
             points: points(entries, "epoch", key),
-            level: false,
+            stroke: Stroke::Solid,
         };
         let accuracy = Chart {
             description: &format!("{name}: accuracy of the source network over its training"),

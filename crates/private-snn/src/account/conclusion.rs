@@ -1,0 +1,117 @@
+//! Where the encryption fails, over all records.
+
+use std::collections::BTreeMap;
+
+use super::experiment::Account;
+use super::outdated;
+use super::overall::Column;
+use crate::report::Failure;
+
+/// How many variants are named one by one.
+const NAMED: usize = 6;
+
+/// In which way the encryption fails on which variants, and on which no failure is seen; those that most share first. Variants
+/// whose records are older than what their experiments' files say of them have no part in it.
+pub fn conclusion(columns: &[Column], accounts: &[Account]) -> String {
+    let mut by_failure: BTreeMap<Option<Failure>, Vec<String>> = BTreeMap::new();
+    let mut old = Vec::new();
+    for account in accounts {
+        let verdicts = account.verdicts();
+        for variant in account.variants() {
+            let verdict = verdicts.iter().find(|(failed, _)| *failed == variant);
+            let failure = verdict.map(|(_, verdict)| verdict.failure);
+            let names = match outdated::parts(columns, account, variant).is_empty() {
+                true => by_failure.entry(failure).or_default(),
+                false => &mut old,
+            };
+            names.push(account.name(variant));
+        }
+    }
+    let all: usize = by_failure.values().map(Vec::len).sum();
+    let mut groups: Vec<(Option<Failure>, Vec<String>)> = by_failure.into_iter().collect();
+    groups.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
+    let mut said: Vec<String> = groups
+        .into_iter()
+        .map(|(failure, names)| {
+            let words = failure.map_or("no failure of it is seen", Failure::words);
+            match names.len() {
+                count if count > NAMED => format!("{words} ({count} of {all} variants)"),
+                _ => format!("{words} ({})", names.join("; ")),
+            }
+        })
+        .collect();
+    if !old.is_empty() {
+        said.push(format!(
+            "left out, since they were recorded with other settings: {}",
+            old.join("; ")
+        ));
+    }
+    format!("**What this says of the method:** {}.", said.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::overall::tests::column;
+    use super::*;
+
+    fn record(name: &str, reading: f64, after: f64) -> Account {
+        Account {
+            stem: format!("{name}.cpu"),
+            evidence: json!({"experiment": name, "profile": "cpu", "headline": "modern", "seeds": [1],
+            "runs": [{"settings": {"judge": 1}}],
+            "variants": {"modern": {
+                "encrypted.test_accuracy": {"mean": 0.9},
+                "leakage.encrypted.relu_reading_accuracy": {"mean": 0.6},
+                "leakage.encrypted.rate_reading_accuracy": {"mean": reading},
+                "attacks.back_conversion.converted.judge_top1": {"mean": 0.8},
+                "attacks.back_conversion.encrypted.judge_top1": {"mean": after},
+            }}}),
+        }
+    }
+
+    #[test]
+    fn failures_are_sorted_by_their_kind_the_most_common_first() {
+        // the reading fails in the first two, A1 in the first and the third, nothing in the last
+        let records = [
+            record("a", 0.89, 0.8),
+            record("b", 0.88, 0.2),
+            record("c", 0.3, 0.75),
+            record("d", 0.3, 0.1),
+        ];
+        let said = conclusion(&[], &records);
+        let place = |words: &str| {
+            said.find(words)
+                .unwrap_or_else(|| panic!("{words}: {said}"))
+        };
+        let part = place("a part of what these attacks can see (b, cpu: modern; c, cpu: modern);");
+        assert!(part < place("hides nothing that these attacks can see (a, cpu: modern)"));
+        assert!(part < place("is seen (d, cpu: modern)"));
+
+        let many = ["e", "f", "g", "h", "i", "j", "k"].map(|name| record(name, 0.89, 0.8));
+        let said = conclusion(&[], &[&records[3..], many.as_slice()].concat());
+        let first = "**What this says of the method:** the encryption hides nothing that these attacks can see (7 of 8 variants);";
+        assert!(
+            said.starts_with(first) && said.ends_with("is seen (d, cpu: modern)."),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn records_older_than_their_files_are_left_out() {
+        let records = [record("a", 0.89, 0.8), record("d", 0.3, 0.1)];
+        let said = conclusion(
+            &[
+                column("a", json!({"judge": 2})),
+                column("d", json!({"judge": 1})),
+            ],
+            &records,
+        );
+        assert!(
+            !said.contains("hides nothing")
+                && said.ends_with("with other settings: a, cpu: modern."),
+            "{said}"
+        );
+    }
+}
