@@ -1,5 +1,6 @@
 //! What a run found, for machines and for people.
 
+mod bars;
 mod curves;
 mod grid;
 mod html;

@@ -1,5 +1,5 @@
-//! Charts as inline SVG: lines over a linear or logarithmic axis, and bars. They use the page's font and colours that
-//! differ in lightness too, and every line carries its name.
+//! Charts as inline SVG, and lines over a linear or logarithmic axis. They use the page's font and colours that differ in
+//! lightness too, and every line carries its name.
 
 use std::fmt::Write;
 
@@ -38,7 +38,7 @@ pub enum Stroke {
     Marks,
 }
 
-/// A chart of lines.
+/// A chart of lines or of bars.
 #[derive(Debug, Clone)]
 pub struct Chart<'a> {
     /// What the chart shows, for those who cannot see it.
@@ -53,13 +53,13 @@ pub struct Chart<'a> {
     pub percent: bool,
 }
 
-const WIDTH: f64 = 640.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 56.0;
-const RIGHT: f64 = 24.0;
-const TOP: f64 = 12.0;
-const BOTTOM: f64 = 44.0;
-const ROW: f64 = 18.0;
+pub(super) const WIDTH: f64 = 640.0;
+pub(super) const HEIGHT: f64 = 300.0;
+pub(super) const LEFT: f64 = 56.0;
+pub(super) const RIGHT: f64 = 24.0;
+pub(super) const TOP: f64 = 12.0;
+pub(super) const BOTTOM: f64 = 44.0;
+pub(super) const ROW: f64 = 18.0;
 pub(crate) const COLOURS: [&str; 8] = [
     "#0b3c8c", "#c2410c", "#047857", "#7e22ce", "#ca8a04", "#475569", "#0891b2", "#be185d",
 ];
@@ -143,53 +143,14 @@ impl Chart<'_> {
         svg
     }
 
-    /// Groups of bars: `names` along the axis, one bar per series in each group.
-    pub fn bars(&self, names: &[String], series: &[(String, Vec<f64>)]) -> String {
-        let values = series
-            .iter()
-            .flat_map(|(_, values)| values.iter().copied())
-            .filter(|value| value.is_finite());
-        let top = nice(values.fold(0.0, f64::max));
-        let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
-        let mut svg = self.frame(series.len(), (0.0, top), &to_y);
-        let group = (WIDTH - LEFT - RIGHT) / names.len().max(1) as f64;
-        let width = group * 0.8 / series.len().max(1) as f64;
-        for (g, name) in names.iter().enumerate() {
-            let left = LEFT + group * (g as f64 + 0.1);
-            let _ = write!(
-                svg,
-                r##"<text x="{:.1}" y="{:.1}" text-anchor="middle">{}</text>"##,
-                left + group * 0.4,
-                HEIGHT - BOTTOM + 16.0,
-                escape(name)
-            );
-            for (s, (series_name, values)) in series.iter().enumerate() {
-                let Some(value) = values.get(g).copied().filter(|value| value.is_finite()) else {
-                    continue;
-                };
-                let _ = write!(
-                    svg,
-                    r##"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}" fill="{}"><title>{}, {}: {}</title></rect>"##,
-                    left + width * s as f64,
-                    to_y(value),
-                    width,
-                    (HEIGHT - BOTTOM - to_y(value)).max(0.0),
-                    COLOURS[s % COLOURS.len()],
-                    escape(series_name),
-                    escape(name),
-                    self.value(value)
-                );
-            }
-        }
-        for (s, (name, _)) in series.iter().enumerate() {
-            legend(&mut svg, s, COLOURS[s % COLOURS.len()], "", name);
-        }
-        svg.push_str("</svg>");
-        svg
-    }
-
-    fn frame(&self, series: usize, (bottom, top): (f64, f64), to_y: &dyn Fn(f64) -> f64) -> String {
-        let height = HEIGHT + ROW * series as f64;
+    /// Title, vertical axis and labels, with room for so many `rows` below.
+    pub(super) fn frame(
+        &self,
+        rows: usize,
+        (bottom, top): (f64, f64),
+        to_y: &dyn Fn(f64) -> f64,
+    ) -> String {
+        let height = HEIGHT + ROW * rows as f64;
         let mut svg = format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#111827"><title>{}</title><rect width="{WIDTH}" height="{height}" fill="#fff"/>"##,
             escape(self.description)
@@ -235,7 +196,7 @@ impl Chart<'_> {
         values.into_iter().step_by(stride).collect()
     }
 
-    fn value(&self, value: f64) -> String {
+    pub(super) fn value(&self, value: f64) -> String {
         if self.percent {
             format!("{:.0} %", value * 100.0)
         } else {
@@ -244,7 +205,7 @@ impl Chart<'_> {
     }
 }
 
-fn legend(svg: &mut String, row: usize, colour: &str, dash: &str, name: &str) {
+pub(super) fn legend(svg: &mut String, row: usize, colour: &str, dash: &str, name: &str) {
     let y = HEIGHT + ROW * row as f64 + 4.0;
     let _ = write!(
         svg,
@@ -285,7 +246,7 @@ fn window(values: impl Iterator<Item = f64>) -> (f64, f64) {
 }
 
 /// The next of 1, 2, 2.5, 5 times a power of ten.
-fn nice(largest: f64) -> f64 {
+pub(super) fn nice(largest: f64) -> f64 {
     if !(largest.is_finite() && largest > 0.0) {
         return 1.0;
     }
