@@ -10,6 +10,7 @@ mod file;
 mod merge;
 mod picture;
 mod plan;
+mod points;
 mod record;
 mod run;
 mod shard;

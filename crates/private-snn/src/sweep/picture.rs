@@ -1,7 +1,8 @@
 //! The accuracies of a sweep, and what the attacks rebuild in it, as a chart.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
+use super::points::{Point, of_key};
 use super::record::Record;
 use super::table::{CONTROL, FIGURES, Figure, Row, SOURCE, rows};
 use super::tradeoff::tradeoff;
@@ -36,7 +37,7 @@ pub struct Picture {
 }
 
 /// The charts of a sweep: one of all runs and, where they differ in it, one of their energy; or one of each key where keys
-/// are changed one at a time.
+/// are changed one at a time, with the run that changes none.
 pub fn pictures(record: &Record) -> Vec<Picture> {
     let sweep = &record.header.sweep;
     let of = |key: &str| sweep[key].as_str().unwrap_or_default();
@@ -47,62 +48,74 @@ pub fn pictures(record: &Record) -> Vec<Picture> {
             file: format!("sweep-{name}.svg"),
             title: title.into(),
             caption: format!("{title}."),
-            svg: chart(title, &rows.iter().collect::<Vec<_>>()),
+            svg: chart(
+                title,
+                &all_keys(&rows),
+                &rows.iter().map(Point::new).collect::<Vec<_>>(),
+            ),
         };
         return std::iter::once(all)
             .chain(tradeoff(record, &rows))
             .collect();
     }
-    let mut by_key: BTreeMap<&str, Vec<&Row>> = BTreeMap::new();
-    for row in &rows {
-        for key in row.first().assignments.keys() {
-            by_key.entry(key).or_default().push(row);
-        }
-    }
-    by_key
-        .into_iter()
-        .map(|(key, rows)| Picture {
-            file: format!("sweep-{name}-{}.svg", key.replace('.', "-")),
-            title: format!("{title}: {key}"),
-            caption: format!("{title}: {key}."),
-            svg: chart(&format!("{title}: {key}"), &rows),
+    let keys: BTreeSet<&String> = rows
+        .iter()
+        .flat_map(|row| row.first().assignments.keys())
+        .collect();
+    keys.into_iter()
+        .map(|key| {
+            let (points, present) = of_key(record, key, &rows);
+            let title = format!("{title}: {key}");
+            let present = present.map_or_else(String::new, |value| {
+                format!("; {value} where another key is changed")
+            });
+            Picture {
+                file: format!("sweep-{name}-{}.svg", key.replace('.', "-")),
+                caption: format!("{title}{present}."),
+                svg: chart(&title, key, &points),
+                title,
+            }
         })
         .collect()
 }
 
-/// The chart of some runs: against the values of their only key if these are numbers, else bars for each choice of
-/// settings. Means over the seeds.
-fn chart(title: &str, rows: &[&Row]) -> String {
-    let keys: Vec<&str> = rows.first().map_or_else(Vec::new, |row| {
-        let keys = row.first().assignments.keys();
-        keys.map(String::as_str).collect()
-    });
-    let numbers: Option<Vec<f64>> = match keys.as_slice() {
-        [key] => rows
-            .iter()
-            .map(|row| row.first().assignments[*key].as_f64())
-            .collect(),
-        _ => None,
-    };
+/// The keys of runs that all have the same.
+fn all_keys(rows: &[Row]) -> String {
+    rows.first().map_or_else(String::new, |row| {
+        let keys: Vec<&str> = row.first().assignments.keys().map(String::as_str).collect();
+        keys.join(" / ")
+    })
+}
+
+/// The chart of some choices of settings: against their values if these are numbers, else bars for each. Means over the
+/// seeds.
+fn chart(title: &str, keys: &str, points: &[Point]) -> String {
+    let numbers: Option<Vec<f64>> = points.iter().map(|point| point.number).collect();
     let drawn = FIGURES
         .iter()
         .filter(|figure| DRAWN.contains(&figure.name))
-        .filter(|figure| rows.iter().any(|row| row.spread(figure).is_some()));
-    let mean = |row: &Row, figure: &Figure| row.spread(figure).map_or(f64::NAN, |(mean, _)| mean);
+        .filter(|figure| {
+            points
+                .iter()
+                .any(|point| point.row.spread(figure).is_some())
+        });
+    let means = |figure: &Figure| -> Vec<f64> {
+        let means = points.iter().map(|point| point.row.spread(figure));
+        means
+            .map(|spread| spread.map_or(f64::NAN, |(mean, _)| mean))
+            .collect()
+    };
     let mut chart = Chart {
         description: title,
-        x: &keys.join(" / "),
+        x: keys,
         y: "accuracy; share recognised",
         scale: Scale::Linear,
         percent: true,
     };
     let Some(numbers) = numbers else {
-        let names: Vec<String> = rows.iter().map(|row| row.first().values()).collect();
+        let names: Vec<String> = points.iter().map(|point| point.name.clone()).collect();
         let series: Vec<(String, Vec<f64>)> = drawn
-            .map(|figure| {
-                let values = rows.iter().map(|row| mean(row, figure)).collect();
-                (figure.name.to_string(), values)
-            })
+            .map(|figure| (figure.name.to_string(), means(figure)))
             .collect();
         return chart.bars(&names, &series);
     };
@@ -114,8 +127,7 @@ fn chart(title: &str, rows: &[&Row]) -> String {
     }
     let lines: Vec<Line> = drawn
         .map(|figure| {
-            let means = rows.iter().map(|row| mean(row, figure));
-            let mut points: Vec<(f64, f64)> = numbers.iter().copied().zip(means).collect();
+            let mut points: Vec<(f64, f64)> = numbers.iter().copied().zip(means(figure)).collect();
             points.sort_by(|a, b| a.0.total_cmp(&b.0));
             Line {
                 name: figure.name.to_string(),
@@ -181,7 +193,9 @@ mod tests {
     #[test]
     fn keys_changed_one_at_a_time_have_a_chart_each() {
         let mut three = with("encrypt.epochs", &[json!(2), json!(4), json!(0)]);
-        three.header.sweep = json!({"name": "mine", "title": "Why", "search": {"kind": "each"}});
+        three.header.sweep =
+            json!({"name": "mine", "title": "Why", "variant": "v", "search": {"kind": "each"}});
+        three.header.settings = json!({"variants": {"v": {"encrypt": {"epochs": 1}}}});
         three.runs[2].assignments = [("convert.encoder".to_string(), json!("poisson"))].into();
         let mut base = three.runs[0].clone();
         (base.index, base.assignments) = (3, [].into());
@@ -196,6 +210,17 @@ mod tests {
             ]
         );
         assert_eq!(pictures[1].title, "Why: encrypt.epochs");
-        assert_eq!(pictures[1].svg.matches("<polyline").count(), MEASURED);
+        let lines = &pictures[1].svg;
+        assert_eq!(lines.matches("<polyline").count(), MEASURED);
+        assert_eq!(lines.matches("<circle").count(), 3 * MEASURED);
+        assert_eq!(
+            pictures[1].caption,
+            "Why: encrypt.epochs; 1 where another key is changed."
+        );
+        let bars = &pictures[0].svg;
+        assert!(
+            bars.contains(">poisson<") && bars.contains(">no key changed<"),
+            "{bars}"
+        );
     }
 }
