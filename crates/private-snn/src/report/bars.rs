@@ -30,7 +30,7 @@ impl Chart<'_> {
         };
         let chart = Chart {
             x: if crowded {
-                "settings, as numbered below"
+                "numbered as below"
             } else {
                 self.x
             },
