@@ -36,6 +36,10 @@ fn numbers_outside_their_range_are_named_with_it() {
     for (assignment, key) in [
         ("encrypt.timesteps=-4", "encrypt.timesteps = -4"),
         ("encrypt.timesteps=0", "encrypt.timesteps = 0"),
+        (
+            "evaluate.encrypted_timesteps=0",
+            "evaluate.encrypted_timesteps = 0",
+        ),
         ("evaluate.timesteps=0", "evaluate.timesteps = 0"),
         ("synth.count=0", "synth.count = 0"),
         ("attack.images_per_class=0", "attack.images_per_class = 0"),

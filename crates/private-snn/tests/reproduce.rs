@@ -444,4 +444,25 @@ fn validate_measures_the_networks_without_judge_attack_or_test_images() {
         );
     }
     assert_eq!(say(), said);
+    let longer = [
+        "validate",
+        "smoke",
+        "--set",
+        "evaluate.encrypted_timesteps=6",
+    ];
+    let output = run_well(&tiny(&longer), out.path());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        said.contains("converted (T = 4)") && said.contains("encrypted (T = 6)"),
+        "{said}"
+    );
+    let computed = String::from_utf8_lossy(&output.stderr);
+    let computed: Vec<&str> = computed
+        .lines()
+        .filter(|line| line.ends_with(": starts"))
+        .collect();
+    assert!(
+        matches!(computed[..], [only] if only.contains("/validate-encrypted")),
+        "{computed:?}"
+    );
 }

@@ -8,7 +8,7 @@ use convert::ThresholdRule;
 use datasets::Kind;
 use snn_core::Topology;
 
-use super::config::{EvaluateConfig, ExperimentConfig};
+use super::config::{EvaluateConfig, ExperimentConfig, VariantConfig};
 
 /// An experiment whose settings fit together. It can only be had through [`Experiment::new`].
 #[derive(Debug, Clone, PartialEq)]
@@ -89,6 +89,10 @@ impl Experiment {
                 ("evaluate.timesteps", variant.evaluate.timesteps),
                 ("encrypt.timesteps", variant.encrypt.timesteps),
                 (
+                    "evaluate.encrypted_timesteps",
+                    variant.encrypted_timesteps(),
+                ),
+                (
                     "attack.spike_gradient.timesteps",
                     variant.attack.spike_gradient.timesteps,
                 ),
@@ -114,7 +118,7 @@ impl Experiment {
     }
 
     /// The variants, that of the headline first.
-    pub fn variants(&self) -> impl Iterator<Item = (&str, &super::VariantConfig)> {
+    pub fn variants(&self) -> impl Iterator<Item = (&str, &VariantConfig)> {
         let rest = self
             .0
             .variants
@@ -129,7 +133,7 @@ impl Experiment {
     }
 
     /// The variant of the headline and its name.
-    pub fn headline_variant(&self) -> (&str, &super::VariantConfig) {
+    pub fn headline_variant(&self) -> (&str, &VariantConfig) {
         // there is one: `new` has looked
         (&self.0.headline, &self.0.variants[&self.0.headline])
     }
@@ -167,6 +171,14 @@ impl EvaluateConfig {
             .filter(|&window| window < timesteps)
             .chain([timesteps])
             .collect()
+    }
+}
+
+impl VariantConfig {
+    /// T at which the encrypted network and its reference are quoted.
+    pub fn encrypted_timesteps(&self) -> usize {
+        let own = self.evaluate.encrypted_timesteps;
+        own.unwrap_or(self.encrypt.timesteps)
     }
 }
 

@@ -129,8 +129,13 @@ pub struct VariantConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct EvaluateConfig {
-    /// T at which the converted network is quoted; the encrypted one is quoted at `encrypt.timesteps`.
+    /// T at which the converted network is quoted.
     pub timesteps: usize,
+    /// T at which the encrypted network is quoted and its reference; not set: that of their training,
+    /// `encrypt.timesteps`.
+    // left out where it is not set, so that what was computed before it could be is known again
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encrypted_timesteps: Option<usize>,
     /// Windows of the curve of accuracy against T, as far as they are below the quoted T.
     pub windows: Vec<usize>,
     /// Test images; 0 for all.
@@ -145,6 +150,7 @@ impl Default for EvaluateConfig {
     fn default() -> Self {
         Self {
             timesteps: 16,
+            encrypted_timesteps: None,
             windows: vec![1, 2, 4, 8, 16, 32, 64, 128],
             images: 0,
             long_windows: Vec::new(),

@@ -77,6 +77,7 @@ const RANGES: &[Range] = &[
     at_least("encrypt.distillation_weight", 0.0, 1.0),
     above("encrypt.distillation_temperature", 0.0, 1e6),
     at_least("evaluate.timesteps", 1.0, STEPS),
+    at_least("evaluate.encrypted_timesteps", 1.0, STEPS),
     at_least("evaluate.windows", 1.0, STEPS),
     at_least("evaluate.images", 0.0, MANY),
     at_least("evaluate.long_windows", 1.0, STEPS),

@@ -29,11 +29,7 @@ impl Chart<'_> {
             (names.to_vec(), Vec::new())
         };
         let chart = Chart {
-            x: if crowded {
-                "numbered as below"
-            } else {
-                self.x
-            },
+            x: if crowded { "numbered as below" } else { self.x },
             ..*self
         };
         let mut svg = chart.frame(series.len() + list.len(), (0.0, top), &to_y);

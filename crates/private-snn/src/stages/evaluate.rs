@@ -100,9 +100,10 @@ pub fn evaluate(
         ("data", ctx.data.sha256.clone()),
     ];
     let quoted = variant.evaluate.timesteps;
+    let encrypted = variant.encrypted_timesteps();
     let config = json!({
         "evaluate": variant.evaluate,
-        "encrypted_timesteps": variant.encrypt.timesteps,
+        "encrypted_timesteps": encrypted,
         "energy_conventions": ENERGY_CONVENTIONS,
     });
     ctx.stage(Some(name), "evaluate", &config, &upstream, |_, watch| {
@@ -123,8 +124,8 @@ pub fn evaluate(
             ann_accuracy: ann::evaluate(&ann, &test.0, &test.1, train::BATCH)?,
             converted: network(of.converted, "converted", quoted)?,
             converted_with_real_data: network(of.control, "converted with real data", quoted)?,
-            encrypted: network(of.encrypted, "encrypted", variant.encrypt.timesteps)?,
-            fine_tuned: network(of.fine_tuned, "fine-tuned", variant.encrypt.timesteps)?,
+            encrypted: network(of.encrypted, "encrypted", encrypted)?,
+            fine_tuned: network(of.fine_tuned, "fine-tuned", encrypted)?,
             judge_agreement: agreement(
                 &ann::logits(&judge, &set.images, train::BATCH)?,
                 &set.logits.to_device(&candle_core::Device::Cpu)?,

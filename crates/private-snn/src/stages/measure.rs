@@ -140,7 +140,7 @@ pub fn measure(
         return Ok(measures);
     }
     let encrypted = encrypt::encrypt(ctx, name, variant, &converted, &synthetic)?;
-    let windows = variant.evaluate.windows_to(variant.encrypt.timesteps);
+    let windows = variant.evaluate.windows_to(variant.encrypted_timesteps());
     let network = validate::network(ctx, name, "encrypted", &encrypted, &windows)?;
     measures.encrypted = Some(network);
     measures.reading = Some(validate::reading(ctx, name, &converted, &encrypted)?);
