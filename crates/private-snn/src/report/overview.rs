@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use super::grid::Picture;
 use super::html::escape;
 use super::png::data_uri;
+use super::svg::wrap;
 
 /// Largest width of the drawing.
 const WIDTH: f64 = 1100.0;
@@ -110,21 +111,6 @@ fn draw(columns: &[String], classes: &[String], grid: &Picture, uri: &str) -> St
     svg
 }
 
-/// Words in lines of at most `letters`; a longer word has a line of its own.
-fn wrap(text: &str, letters: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= letters => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_string()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,17 +171,5 @@ mod tests {
         assert!(width <= WIDTH, "{width}");
         assert!(svg(&columns, &classes, |_| Ok(picture(500_000, 20, 20))).is_err());
         assert!(svg(&columns, &[], |_| Ok(picture(4, 20, 20))).is_err());
-    }
-
-    #[test]
-    fn words_are_kept_whole() {
-        assert_eq!(
-            wrap("A1 on source network", 12),
-            ["A1 on source", "network"]
-        );
-        assert_eq!(
-            wrap("A1 on source network", 3),
-            ["A1", "on", "source", "network"]
-        );
     }
 }

@@ -217,6 +217,21 @@ pub(super) fn legend(svg: &mut String, row: usize, colour: &str, dash: &str, nam
     );
 }
 
+/// Words in lines of at most `letters`; a longer word has a line of its own.
+pub(super) fn wrap(text: &str, letters: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= letters => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_string()),
+        }
+    }
+    lines
+}
+
 fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| {
         (low.min(v), high.max(v))
@@ -397,6 +412,18 @@ mod tests {
         assert_eq!(
             [0.0, 1e-4, 3.162e-4, 0.001, 0.25].map(number),
             ["0", "1e-4", "3.16e-4", "0.001", "0.25"]
+        );
+    }
+
+    #[test]
+    fn words_are_kept_whole() {
+        assert_eq!(
+            wrap("A1 on source network", 12),
+            ["A1 on source", "network"]
+        );
+        assert_eq!(
+            wrap("A1 on source network", 3),
+            ["A1", "on", "source", "network"]
         );
     }
 }
