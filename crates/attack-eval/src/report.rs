@@ -26,7 +26,7 @@ pub struct AttackOutcome {
     pub judge_top5: f64,
     /// `judge_top1` of each class.
     pub per_class_top1: Vec<f64>,
-    /// The attacked network's own mean probability of the class.
+    /// Mean probability of the class for the network that was ascended on: for A1 on a spiking network that is its reading.
     pub target_confidence: f64,
     /// Fréchet distance between reconstructions and real images, on the judge's features.
     pub fid: f64,

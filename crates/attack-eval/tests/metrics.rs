@@ -3,7 +3,7 @@
 mod common;
 
 use ann::Ann;
-use attack_eval::metrics::{Features, frechet_distance, judge, nearest, ssim};
+use attack_eval::metrics::{Features, frechet_distance, judge, likeness, nearest, ssim};
 use attack_eval::report::leakage;
 use attack_eval::{Reconstruction, Scorer};
 use candle_core::{Device, Tensor};
@@ -117,6 +117,56 @@ fn nearest_image_of_the_class() -> Outcome<()> {
     assert!(nearest(&made, &[0, 1, 2], &real, &[0, 1, 1, 0]).is_err());
     assert!(nearest(&made, &[0, 1], &real, &[0, 1, 1, 0]).is_err());
     assert!(nearest(&features(&[1.0], 1)?, &[0], &real, &[0, 1, 1, 0]).is_err());
+    Ok(())
+}
+
+#[test]
+fn likeness_is_the_highest_correlation() -> Outcome<()> {
+    let training = features(&[1.0, 2.0, 3.0, 3.0, 2.0, 2.0], 3)?;
+    let unseen = features(&[1.0, 3.0, 2.0, 0.0, 0.0, 1.0], 3)?;
+    // brighter and of more contrast, reversed, flat
+    let made = features(&[11.0, 31.0, 51.0, 5.0, 3.0, 1.0, 7.0, 7.0, 7.0], 3)?;
+    let found = likeness(&made, &unseen, &training)?;
+    let half = 0.75f64.sqrt();
+    // with the first row: 1, -1, 0; with the second: -half, half, 0
+    for (got, expected) in [
+        (found.largest, 1.0),
+        (found.median, half),
+        (found.limit, half),
+        (found.median_unseen, (0.5 + half) / 2.0),
+        (found.beyond, 1.0 / 3.0),
+    ] {
+        assert!((got - expected).abs() < 1e-6, "{got} for {expected}");
+    }
+    assert_eq!(
+        (found.samples, found.unseen_samples, found.training_samples),
+        (3, 2, 2)
+    );
+    let wider = features(&[1.0, 2.0], 2)?;
+    assert!(likeness(&wider, &unseen, &training).is_err());
+    Ok(())
+}
+
+#[test]
+fn copies_are_more_like_the_training_images_than_unseen_ones() -> Outcome<()> {
+    let images = |count: usize, name: &str| {
+        let seed = Seed::new(1).derive(name);
+        seed.uniform(&[count, 3, 8, 8], -1.0, 1.0, &Device::Cpu)
+    };
+    let training = images(40, "training")?;
+    let pixels = |images: &Tensor| Features::pixels(images, 2);
+    let (unseen, of_training) = (pixels(&images(40, "unseen")?)?, pixels(&training)?);
+    assert_eq!(unseen.dimension(), 3 * 4 * 4);
+    // as a thief would hide them
+    let copies = ((&training * 0.4)? + 0.3)?;
+    let copied = likeness(&pixels(&copies)?, &unseen, &of_training)?;
+    assert_eq!(copied.beyond, 1.0);
+    assert!(copied.median > 0.999999 && copied.limit < 0.9);
+    let fresh = likeness(&pixels(&images(40, "fresh")?)?, &unseen, &of_training)?;
+    assert!(fresh.beyond < 0.25, "{}", fresh.beyond);
+    for side in [0, 9] {
+        assert!(Features::pixels(&training, side).is_err());
+    }
     Ok(())
 }
 

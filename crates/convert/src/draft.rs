@@ -179,8 +179,7 @@ impl<'a> Draft<'a> {
             .map(|v| (v / current) as f32)
             .collect();
         if let Some(bad) = values.iter().find(|v| !(v.is_finite() && **v > 0.0)) {
-            return Err(Error::layer(
-                self.topology(),
+            return Err(Error::threshold(
                 population,
                 format!("its threshold would be {bad}, not a positive number"),
             ));

@@ -37,12 +37,28 @@ pub enum Error {
         /// Why not, and what to do.
         message: String,
     },
+
+    /// A population that gets no threshold from the calibration images or statistics at hand; with others it may.
+    #[error("layer {index} (activation): {message}")]
+    Threshold {
+        /// Position of the activation layer in the topology, from 0.
+        index: usize,
+        /// Why not, and what to do.
+        message: String,
+    },
 }
 
 impl Error {
     pub(crate) fn argument(name: &'static str, message: impl Into<String>) -> Self {
         Self::Argument {
             name,
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn threshold(index: usize, message: impl Into<String>) -> Self {
+        Self::Threshold {
+            index,
             message: message.into(),
         }
     }

@@ -10,6 +10,7 @@ mod thresholds;
 
 use ann::Ann;
 use candle_core::Tensor;
+use snn_core::neuron::Reset;
 use snn_core::progress::Watch;
 use snn_core::rng::Seed;
 use snn_core::{SpikingNetwork, SpikingSettings};
@@ -52,6 +53,14 @@ pub fn convert(
 ) -> Result<Conversion> {
     config.check()?;
     fold::check_convertible(ann.topology())?;
+    if config.neuron.leak != 1.0 || config.neuron.reset != Reset::Soft {
+        tracing::warn!(
+            "thresholds are set as if a firing rate stood for an activation, which it does in neurons without leak, with soft \
+             reset; here the leak is {} and the reset {:?}",
+            config.neuron.leak,
+            config.neuron.reset
+        );
+    }
     if let Some(images) = calibration {
         report::check_images(images, ann.topology())?;
     }

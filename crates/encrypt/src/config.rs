@@ -19,7 +19,7 @@ pub struct EncryptConfig {
     pub epochs: usize,
     /// Images per step of the optimiser. Default 32.
     pub batch: usize,
-    /// Images per pass through the network, at most `batch`: gradients are summed over the pieces of a batch, which saves
+    /// Images per pass through the network, where that is fewer than `batch`: gradients are summed over the pieces of a batch, which saves
     /// memory and changes the result by rounding alone. Default none: the whole batch.
     pub micro_batch: Option<usize>,
     /// Learning rate before the schedule. Default 1e-4.

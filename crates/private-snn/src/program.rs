@@ -134,12 +134,12 @@ fn experiment(
         profile.why
     );
     if compute {
+        let duration = match options.rehearse {
+            true => "a rehearsal".to_string(),
+            false => format!("about {}", minutes(about.expected_minutes * seeds as f64)),
+        };
         tracing::info!(
-            "about {} for everything{}: {}; finished stages are kept and skipped",
-            minutes(match options.rehearse {
-                true => 0.0,
-                false => about.expected_minutes * seeds as f64,
-            }),
+            "{duration} for everything{}: {}; finished stages are kept and skipped",
             if seeds > 1 {
                 format!(" and {seeds} seeds")
             } else {

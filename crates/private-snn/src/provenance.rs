@@ -90,16 +90,17 @@ pub struct Provenance {
 impl Provenance {
     /// Of a result made of these stages.
     pub fn of(records: &[&Record], data_sha256: String, command: String) -> Self {
-        let all = |of: fn(&Origin) -> String| joined(records.iter().map(|r| of(&r.origin)));
-        let dirty: Vec<Option<bool>> = records.iter().map(|r| r.origin.dirty).collect();
-        let names: BTreeSet<&String> = records
+        let origins: Vec<&Origin> = records.iter().flat_map(|record| record.origins()).collect();
+        let all = |of: fn(&Origin) -> String| joined(origins.iter().map(|origin| of(origin)));
+        let dirty: Vec<Option<bool>> = origins.iter().map(|origin| origin.dirty).collect();
+        let names: BTreeSet<&String> = origins
             .iter()
-            .flat_map(|record| record.origin.versions.keys())
+            .flat_map(|origin| origin.versions.keys())
             .collect();
         let versions = names.into_iter().map(|name| {
-            let values = records
+            let values = origins
                 .iter()
-                .filter_map(|record| record.origin.versions.get(name).cloned());
+                .filter_map(|origin| origin.versions.get(name).cloned());
             (name.clone(), joined(values))
         });
         let seconds: f64 = records.iter().map(|record| record.wall_seconds).sum();
@@ -224,6 +225,7 @@ mod tests {
                 threads,
                 ..Origin::here(folder.path(), "cpu")
             },
+            interrupted: Vec::new(),
         }
     }
 
@@ -290,6 +292,13 @@ mod tests {
         ]);
         assert_eq!((two.revision.as_str(), two.dirty), ("a, b", Some(true)));
         assert_eq!(two.threads, "2, 4");
+        let mut resumed = record("b", Some(false), 2);
+        resumed.interrupted = vec![record("a", Some(true), 2).origin];
+        let resumed = of(&[resumed]);
+        assert_eq!(
+            (resumed.revision.as_str(), resumed.dirty),
+            ("a, b", Some(true))
+        );
         assert_eq!(
             of(&[record("a", None, 2), record("a", Some(false), 2)]).dirty,
             None

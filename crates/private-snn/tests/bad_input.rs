@@ -99,13 +99,13 @@ fn an_experiment_file_with_an_unknown_key_is_refused_with_its_path() {
         (format!("{text}\nnot toml"), "toml"),
     ] {
         assert_ne!(change, text, "the change did not apply");
-        let path = out.path().join("mine.toml");
+        let path = out.path().join("smoke.toml");
         fs::write(&path, change).expect("written");
         let said = failure(
             &["train", path.to_str().expect("UTF-8")],
             &out.path().join("out"),
         );
-        assert!(said.contains("mine.toml") && said.contains(word), "{said}");
+        assert!(said.contains("smoke.toml") && said.contains(word), "{said}");
     }
 }
 

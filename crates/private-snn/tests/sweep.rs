@@ -175,7 +175,7 @@ fn shards_merge_to_the_bytes_of_the_whole() {
     );
     let bad = folder();
     let said = failure(&["sweep", &file, "--merge", paths[0]], bad.path());
-    assert!(said.contains("numbers 1"), "{said}");
+    assert!(said.contains("numbers 2"), "{said}");
     let said = failure(&["sweep", &file, "--merge", paths[0], &file], bad.path());
     assert!(
         said.contains("tiny.toml") && said.contains("not the record of a sweep"),
@@ -399,7 +399,7 @@ fn bad_input_is_named_before_anything_is_computed() {
             "encrypt.rate",
             vec!["tiny.toml", "`rate`", "learning_rate"],
         ),
-        ("1e-2]", "-1.0]", vec!["tiny.toml", "run 2", "above 0"]),
+        ("1e-2]", "-1.0]", vec!["tiny.toml", "run 3", "above 0"]),
         ("\"modern\"", "\"paper\"", vec!["tiny.toml", "modern"]),
         ("\"smoke\"", "\"smokes\"", vec!["tiny.toml", "smoke"]),
         ("\"cpu\"", "\"gpu\"", vec!["tiny.toml", "gpu", "cpu"]),

@@ -3,11 +3,13 @@
 pub mod features;
 pub mod fid;
 pub mod judged;
+pub mod likeness;
 pub mod nearest;
 pub mod ssim;
 
 pub use features::Features;
 pub use fid::{Anchored, frechet_distance};
 pub use judged::{Judged, judge};
+pub use likeness::{Likeness, likeness};
 pub use nearest::{Nearest, nearest};
 pub use ssim::ssim;

@@ -69,8 +69,7 @@ pub(crate) fn find(folded: &Folded, deviations: f64) -> Result<BTreeMap<usize, U
                     Some(unit) if own => unit,
                     Some(unit) => Unit::Layer(unit.values().iter().copied().fold(0.0, f64::max)),
                     None => {
-                        return Err(Error::layer(
-                            topology,
+                        return Err(Error::threshold(
                             index,
                             "its batch-norm statistics keep every channel at or below zero: no threshold can be set",
                         ));

@@ -65,8 +65,7 @@ pub(crate) fn find(
                 (layer, thresholds.get_mut(&index))
             {
                 x = grow(&x, of_channels, rate)?.ok_or_else(|| {
-                    Error::layer(
-                        topology,
+                    Error::threshold(
                         index,
                         "the source network's activations on the calibration images are not finite",
                     )
@@ -87,9 +86,7 @@ pub(crate) fn find(
         .into_iter()
         .map(|(index, values)| {
             let unit = floored(values).ok_or_else(|| {
-                Error::layer(
-                    topology,
-                    index,
+                Error::threshold(index,
                     "is silent on the calibration images, or its thresholds grew beyond the numbers: use other images, \
                      or a lower thresholds.rate",
                 )

@@ -51,8 +51,7 @@ pub(crate) fn set(
             )?;
         }
         if !(largest.is_finite() && largest > 0.0) {
-            return Err(Error::layer(
-                draft.topology(),
+            return Err(Error::threshold(
                 population,
                 format!(
                     "its largest input current over the calibration images is {largest}: no threshold can be set; \

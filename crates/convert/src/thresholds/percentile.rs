@@ -72,8 +72,7 @@ pub(crate) fn find(
         for (index, activation) in trace.activations {
             let values: Vec<f32> = activation.flatten_all()?.to_vec1()?;
             if values.iter().any(|v| !v.is_finite()) {
-                return Err(Error::layer(
-                    topology,
+                return Err(Error::threshold(
                     index,
                     "the source network's activations on the calibration images are not finite",
                 ));
@@ -111,9 +110,7 @@ pub(crate) fn find(
                 _ => floored(values),
             };
             let unit = unit.ok_or_else(|| {
-                Error::layer(
-                    topology,
-                    index,
+                Error::threshold(index,
                     format!(
                         "percentile {percentile} of its activations on the calibration images is 0: no threshold can be \
                          set; use a higher percentile or other images"

@@ -3,23 +3,18 @@
 use std::collections::BTreeMap;
 
 use ann::Ann;
-use snn_core::neuron::Reset;
 
 use crate::config::ConvertConfig;
 use crate::draft::Unit;
 use crate::fold::as_f64;
 use crate::{Error, Result};
 
-/// A threshold per population (index of the activation layer), in the network's activation units. Neurons that do not take
-/// the values of a staircase are allowed, but told of.
+/// A threshold per population (index of the activation layer), in the network's activation units. Another start than half the
+/// threshold, with which neurons do not take the values of a staircase, is allowed, but told of.
 pub(crate) fn find(source: &Ann, config: &ConvertConfig) -> Result<BTreeMap<usize, Unit>> {
-    let neuron = &config.neuron;
-    if neuron.leak != 1.0 || neuron.reset != Reset::Soft || config.initial_membrane != 0.5 {
+    if config.initial_membrane != 0.5 {
         tracing::warn!(
-            "trained thresholds are for neurons without leak, with soft reset, that start at half their threshold; here \
-             the leak is {}, the reset {:?} and the start {}",
-            neuron.leak,
-            neuron.reset,
+            "trained thresholds are for neurons that start at half their threshold; here they start at {} of it",
             config.initial_membrane
         );
     }

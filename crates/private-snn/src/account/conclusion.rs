@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::experiment::Account;
 use super::outdated;
 use super::overall::Column;
-use crate::report::Failure;
+use crate::report::{Failure, Unit, WEIGHT_CHANGE, show};
 
 /// How many variants are named one by one.
 const NAMED: usize = 6;
@@ -14,6 +14,7 @@ const NAMED: usize = 6;
 /// whose records are older than what their experiments' files say of them have no part in it.
 pub fn conclusion(columns: &[Column], accounts: &[Account]) -> String {
     let mut by_failure: BTreeMap<Option<Failure>, Vec<String>> = BTreeMap::new();
+    let mut changes = Vec::new();
     let mut old = Vec::new();
     for account in accounts {
         let verdicts = account.verdicts();
@@ -21,7 +22,10 @@ pub fn conclusion(columns: &[Column], accounts: &[Account]) -> String {
             let verdict = verdicts.iter().find(|(failed, _)| *failed == variant);
             let failure = verdict.map(|(_, verdict)| verdict.failure);
             let names = match outdated::parts(columns, account, variant).is_empty() {
-                true => by_failure.entry(failure).or_default(),
+                true => {
+                    changes.extend(account.mean(variant, WEIGHT_CHANGE));
+                    by_failure.entry(failure).or_default()
+                }
                 false => &mut old,
             };
             names.push(account.name(variant));
@@ -46,7 +50,26 @@ pub fn conclusion(columns: &[Column], accounts: &[Account]) -> String {
             old.join("; ")
         ));
     }
-    format!("**What this says of the method:** {}.", said.join("; "))
+    format!(
+        "**What this says of the method:** {}.{}",
+        said.join("; "),
+        moved(&changes)
+    )
+}
+
+/// How far the weights were moved where the encryption was judged, and where to see what more would do.
+fn moved(changes: &[f64]) -> String {
+    let least = changes.iter().copied().reduce(f64::min);
+    let most = changes.iter().copied().reduce(f64::max);
+    let (Some(least), Some(most)) = (least, most) else {
+        return String::new();
+    };
+    format!(
+        " It was judged at the settings of these experiments, with which it moves a layer's weights by {} to {}; what is hidden \
+         and what is lost where it moves them further is in the sweeps of its learning rate.",
+        show(Some(least), Unit::Percent),
+        show(Some(most), Unit::Percent)
+    )
 }
 
 #[cfg(test)]
@@ -63,6 +86,7 @@ mod tests {
             "runs": [{"settings": {"judge": 1}}],
             "variants": {"modern": {
                 "encrypted.test_accuracy": {"mean": 0.9},
+                WEIGHT_CHANGE: {"mean": reading / 10.0},
                 "leakage.encrypted.relu_reading_accuracy": {"mean": 0.6},
                 "leakage.encrypted.rate_reading_accuracy": {"mean": reading},
                 "attacks.back_conversion.converted.judge_top1": {"mean": 0.8},
@@ -88,12 +112,13 @@ mod tests {
         let part = place("a part of what these attacks can see (b, cpu: modern; c, cpu: modern);");
         assert!(part < place("hides nothing that these attacks can see (a, cpu: modern)"));
         assert!(part < place("is seen (d, cpu: modern)"));
+        place("moves a layer's weights by 3.0 % to 8.9 %;");
 
         let many = ["e", "f", "g", "h", "i", "j", "k"].map(|name| record(name, 0.89, 0.8));
         let said = conclusion(&[], &[&records[3..], many.as_slice()].concat());
         let first = "**What this says of the method:** the encryption hides nothing that these attacks can see (7 of 8 variants);";
         assert!(
-            said.starts_with(first) && said.ends_with("is seen (d, cpu: modern)."),
+            said.starts_with(first) && said.contains("is seen (d, cpu: modern). It was"),
             "{said}"
         );
     }
@@ -110,7 +135,8 @@ mod tests {
         );
         assert!(
             !said.contains("hides nothing")
-                && said.ends_with("with other settings: a, cpu: modern."),
+                && said.contains("with other settings: a, cpu: modern. ")
+                && said.contains("by 3.0 % to 3.0 %"),
             "{said}"
         );
     }

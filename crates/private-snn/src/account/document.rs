@@ -12,6 +12,8 @@ use crate::report::{self, Cell};
 pub enum Block {
     /// A heading of some level, 1 being the title.
     Heading(usize, String),
+    /// Links to the headings of level 2.
+    Contents,
     /// A paragraph.
     Text(String),
     /// Rows of cells, each after a name; the head begins with that of the names.
@@ -38,6 +40,12 @@ pub fn markdown(blocks: &[Block], figures: &str) -> String {
     for block in blocks {
         let _ = match block {
             Block::Heading(level, words) => write!(text, "{} {words}\n\n", "#".repeat(*level)),
+            Block::Contents => {
+                for words in chapters(blocks) {
+                    let _ = writeln!(text, "- [{words}](#{})", anchor(words));
+                }
+                writeln!(text)
+            }
             Block::Text(words) => write!(text, "{words}\n\n"),
             Block::Table { head, rows } => {
                 let columns = " ---: |".repeat(head.len().saturating_sub(1));
@@ -60,6 +68,22 @@ pub fn markdown(blocks: &[Block], figures: &str) -> String {
     text
 }
 
+fn chapters(blocks: &[Block]) -> impl Iterator<Item = &str> {
+    blocks.iter().filter_map(|block| match block {
+        Block::Heading(2, words) => Some(words.as_str()),
+        _ => None,
+    })
+}
+
+/// What a link calls a heading, as GitHub makes it of its words.
+pub fn anchor(heading: &str) -> String {
+    let lower = heading.to_lowercase();
+    let kept = lower
+        .chars()
+        .filter(|&c| c.is_alphanumeric() || " -_".contains(c));
+    kept.map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
 /// The blocks as a page with its drawings, which are read from `figures`.
 ///
 /// # Errors
@@ -69,7 +93,19 @@ pub fn page(title: &str, blocks: &[Block], figures: &Path) -> Result<String> {
     for block in blocks {
         match block {
             Block::Heading(level, words) => {
-                let _ = write!(body, "<h{level}>{}</h{level}>", report::escape(words));
+                let _ = write!(
+                    body,
+                    "<h{level} id=\"{}\">{}</h{level}>",
+                    anchor(words),
+                    report::escape(words)
+                );
+            }
+            Block::Contents => {
+                let items = chapters(blocks).map(|words| {
+                    let (anchor, words) = (anchor(words), report::escape(words));
+                    format!("<li><a href=\"#{anchor}\">{words}</a></li>")
+                });
+                let _ = write!(body, "<ul>{}</ul>", items.collect::<String>());
             }
             Block::Text(words) => {
                 let _ = write!(body, "<p>{}</p>", report::escape(words));
@@ -102,7 +138,9 @@ mod tests {
 
     fn blocks() -> Vec<Block> {
         vec![
-            Block::Heading(2, "A < B".into()),
+            Block::Contents,
+            Block::Heading(2, "A < B, all".into()),
+            Block::Heading(3, "Deeper".into()),
             Block::Text("Words.".into()),
             Block::Table {
                 head: vec!["name".into(), "value".into()],
@@ -120,7 +158,7 @@ mod tests {
     fn markdown_has_every_block() {
         assert_eq!(
             markdown(&blocks(), "../figures"),
-            "## A < B\n\nWords.\n\n| name | value |\n| --- | ---: |\n| one | 1 |\n\n![lines](../figures/a.svg)\n\n*Lines.*\n\n"
+            "- [A < B, all](#a--b-all)\n\n## A < B, all\n\n### Deeper\n\nWords.\n\n| name | value |\n| --- | ---: |\n| one | 1 |\n\n![lines](../figures/a.svg)\n\n*Lines.*\n\n"
         );
     }
 
@@ -132,7 +170,8 @@ mod tests {
         std::fs::write(folder.path().join("a.svg"), "<svg>drawn</svg>").unwrap();
         let html = page("t", &blocks(), folder.path()).unwrap();
         for part in [
-            "<h2>A &lt; B</h2>",
+            "<li><a href=\"#a--b-all\">A &lt; B, all</a></li>",
+            "<h2 id=\"a--b-all\">A &lt; B, all</h2>",
             "<p>Words.</p>",
             "<td>1</td>",
             "<svg>drawn</svg>",

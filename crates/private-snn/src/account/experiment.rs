@@ -32,6 +32,37 @@ impl Account {
         format!("{}: {variant}", self.title())
     }
 
+    /// The heading of its part of the account.
+    pub fn heading(&self) -> String {
+        let of = |key: &str| self.evidence[key].as_str().unwrap_or("?");
+        format!("{}, profile {}", of("experiment"), of("profile"))
+    }
+
+    /// The command that makes it.
+    pub fn command(&self) -> String {
+        let of = |key: &str| self.evidence[key].as_str().unwrap_or("?");
+        let seeds = self.evidence["seeds"].as_array();
+        let seeds: Vec<String> = seeds.into_iter().flatten().map(Value::to_string).collect();
+        let seeds = match seeds.join(",") {
+            one if one == "1" => String::new(),
+            several => format!(" --seed {several}"),
+        };
+        format!(
+            "cargo xtask reproduce {} --profile {}{seeds}",
+            of("experiment"),
+            of("profile")
+        )
+    }
+
+    /// What the gradient of attack A2 on a variant goes back through.
+    pub fn through(&self, variant: &str) -> &'static str {
+        let settings = &self.evidence["runs"][0]["settings"]["variants"][variant];
+        match settings["attack"]["spike_gradient"]["through"].as_str() {
+            Some("rates") => "rates",
+            _ => "spikes",
+        }
+    }
+
     /// The mean over the seeds of a row's figure.
     pub fn mean(&self, variant: &str, key: &str) -> Option<f64> {
         self.evidence["variants"][variant][key]["mean"].as_f64()
@@ -166,15 +197,11 @@ impl Account {
         if !items.is_empty() {
             text += &format!(" Scaled down: {}", items.join(" "));
         }
-        let through = |name: &&String| {
-            let attack = &run["settings"]["variants"][name.as_str()]["attack"];
-            attack["spike_gradient"]["through"] == "rates"
-        };
         let rates: Vec<&str> = self
             .variants()
             .into_iter()
-            .filter(through)
             .map(String::as_str)
+            .filter(|name| self.through(name) == "rates")
             .collect();
         if !rates.is_empty() {
             text += &format!(

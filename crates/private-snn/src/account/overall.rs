@@ -11,6 +11,7 @@ use super::experiment::Account;
 use super::settings::changed;
 use crate::experiment::ExperimentFile;
 use crate::report::{Paper, file_name, rows};
+use crate::sweep::{settle, settled};
 
 /// An experiment under one of its profiles.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Column {
                         profile: profile.to_string(),
                         dataset: experiment.dataset.name(),
                         stem: evidence.trim_end_matches(".json").to_string(),
-                        settings: serde_json::to_value(&*experiment)?,
+                        settings: settled(&*experiment)?,
                         paper: Paper::read(paper, experiment.dataset.name())?,
                     });
                 }
@@ -64,7 +65,9 @@ impl Column {
 
     /// Which settings of its record are not those of its file.
     pub fn changed(&self, account: &Account) -> Vec<String> {
-        changed(&account.evidence["runs"][0]["settings"], &self.settings)
+        let mut recorded = account.evidence["runs"][0]["settings"].clone();
+        settle(&mut recorded);
+        changed(&recorded, &self.settings)
     }
 }
 
@@ -111,7 +114,15 @@ fn table(columns: &[&Column], accounts: &[Account]) -> Block {
         .iter()
         .map(|variant| variant.map_or_else(empty, |(account, _)| account.seeds().to_string()));
     let of_the_paper = is_claimed.then(empty);
-    let mut table = vec![("Seeds".to_string(), seeds.chain(of_the_paper).collect())];
+    let mut table = vec![(
+        "Seeds".to_string(),
+        seeds.chain(of_the_paper.clone()).collect(),
+    )];
+    let through = variants.iter().map(|variant| {
+        variant.map_or_else(empty, |(account, name)| account.through(name).to_string())
+    });
+    let through = through.chain(of_the_paper).collect();
+    let mut through = Some(("The gradient of A2 goes through".to_string(), through));
     for row in rows() {
         let cells: Vec<Option<String>> = variants
             .iter()
@@ -119,6 +130,9 @@ fn table(columns: &[&Column], accounts: &[Account]) -> Block {
             .collect();
         if cells.iter().all(Option::is_none) {
             continue;
+        }
+        if row.key.starts_with("attacks.spike_gradient") {
+            table.extend(through.take());
         }
         let of_the_paper = is_claimed.then(|| claims(columns.iter().copied(), &row.key));
         let cells = cells.into_iter().chain(of_the_paper);

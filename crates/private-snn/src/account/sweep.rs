@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::document::Block;
 use super::settings::changed;
 use crate::experiment::ExperimentFile;
-use crate::sweep::{Record, Sweep, best, lines, pictures, plan, settled};
+use crate::sweep::{LEAKAGE, Picture, Record, Sweep, best, lines, pictures, plan, settled};
 
 /// A sweep's record, and what its files say now.
 #[derive(Debug)]
@@ -43,6 +43,25 @@ impl Account {
             record.header.sweep["set"] = serde_json::to_value(&sweep.set)?;
         }
         Ok(Self { record, changed })
+    }
+}
+
+impl Account {
+    /// The drawing of what is kept and what leaks, of a sweep on real images; none of another.
+    pub fn leakage(&self) -> Option<Block> {
+        let is_real = self.record.header.settings["dataset"] != "glyphs";
+        let mut pictures = pictures(&self.record).into_iter();
+        pictures
+            .find(|picture| is_real && picture.file.ends_with(LEAKAGE))
+            .map(figure)
+    }
+}
+
+fn figure(picture: Picture) -> Block {
+    Block::Figure {
+        file: picture.file,
+        description: picture.title,
+        caption: picture.caption,
     }
 }
 
@@ -91,11 +110,7 @@ pub fn blocks(account: &Account) -> Vec<Block> {
     if let Some(best) = best(record) {
         blocks.push(Block::Text(format!("Most accurate: {best}.")));
     }
-    blocks.extend(pictures(record).into_iter().map(|picture| Block::Figure {
-        file: picture.file,
-        description: picture.title,
-        caption: picture.caption,
-    }));
+    blocks.extend(pictures(record).into_iter().map(figure));
     blocks
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-use super::checked::Experiment;
+use super::checked::{Experiment, safe_name};
 use super::config::ExperimentConfig;
 use super::{overrides, ranges};
 use crate::folder::with_extension;
@@ -115,10 +115,19 @@ impl ExperimentFile {
     /// names variants of that experiment which this one does not have.
     ///
     /// # Errors
-    /// No such experiment (with those there are); not TOML; a profile that is not one.
+    /// No such experiment (with those there are); not TOML; a name that is not the file's; a profile that is not one.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
         let path = find(folder, name, "experiment")?;
         let mut base = whole(&path, &[])?;
+        if let Some(Value::String(name)) = base.get("name")
+            && path.file_stem().is_none_or(|stem| *stem != **name)
+        {
+            bail!(
+                "{}: name = {name:?}: must be that of the file, under which its results are kept; one that extends another \
+                 experiment needs a name of its own",
+                path.display()
+            );
+        }
         let profiles = match base.remove("profiles") {
             Some(Value::Table(profiles)) if !profiles.is_empty() => profiles,
             _ => bail!(
@@ -129,8 +138,14 @@ impl ExperimentFile {
         let profiles = profiles
             .into_iter()
             .map(|(name, value)| {
+                safe_name("profiles", &name).with_context(|| path.display().to_string())?;
                 let own = |value: Value| -> Result<(Profile, Table)> {
                     let mut table = value.try_into::<Table>()?;
+                    for key in ["name", "dataset"] {
+                        if table.contains_key(key) {
+                            bail!("{key}: is the experiment's, the same in all its profiles");
+                        }
+                    }
                     let mut about = Table::new();
                     for key in ["description", "expected_minutes", "scaled_down"] {
                         about.extend(table.remove(key).map(|value| (key.to_string(), value)));
@@ -308,6 +323,42 @@ mod tests {
                 "{error}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_is_that_of_the_file_and_profiles_become_folders() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
+        };
+        let read = |name: &str| ExperimentFile::read(folder.path(), name);
+        let refused = |name: &str| format!("{:#}", read(name).unwrap_err());
+        let profile = "description = 'd'\nexpected_minutes = 0.0";
+        write("a", &format!("name = 'a'\n[profiles.cpu]\n{profile}"));
+        assert!(read("a").is_ok());
+        write("b", "extends = 'a'");
+        let error = refused("b");
+        assert!(
+            error.contains("b.toml: name = \"a\": must be that of the file"),
+            "{error}"
+        );
+        let outside = folder.path().join("b.toml");
+        assert_eq!(refused(outside.to_str().unwrap()), error);
+        write("c", &format!("name = 'c'\n[profiles.'../x']\n{profile}"));
+        let error = refused("c");
+        assert!(
+            error.contains("c.toml") && error.contains("profiles: `../x` must be letters"),
+            "{error}"
+        );
+        write(
+            "d",
+            &format!("name = 'd'\n[profiles.cpu]\ndataset = 'mnist'\n{profile}"),
+        );
+        let error = refused("d");
+        assert!(
+            error.contains("d.toml: profiles.cpu: dataset: is the experiment's"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -25,15 +25,20 @@ pub struct Curves {
 pub fn curves(runs: &[&Value], description: &str) -> Curves {
     let mut lines: Vec<Line> = NETWORKS
         .iter()
-        .map(|(key, label)| Line {
-            name: (*label).into(),
-            points: mean_by_t(runs, key),
-            stroke: Stroke::Solid,
+        .map(|(key, label)| {
+            let (points, apart) = mean_by_t(runs, key);
+            Line {
+                name: (*label).into(),
+                points,
+                apart,
+                stroke: Stroke::Solid,
+            }
         })
         .collect();
     let ends = lines
         .iter()
-        .flat_map(|line| line.points.iter().map(|point| point.0))
+        .flat_map(|line| line.points.iter().chain(&line.apart))
+        .map(|point| point.0)
         .fold(None, |ends: Option<(f64, f64)>, t| {
             Some(ends.map_or((t, t), |(low, high)| (low.min(t), high.max(t))))
         });
@@ -41,6 +46,7 @@ pub fn curves(runs: &[&Value], description: &str) -> Curves {
         lines.push(Line {
             name: "source network".into(),
             points: vec![(low, level), (high, level)],
+            apart: Vec::new(),
             stroke: Stroke::Level,
         });
     }
@@ -75,23 +81,28 @@ fn windows<'a>(run: &'a Value, network: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-fn mean_by_t(runs: &[&Value], network: &str) -> Vec<(f64, f64)> {
+/// Points (T, accuracy): those on the images of the first window, which are the most, and those on fewer.
+fn mean_by_t(runs: &[&Value], network: &str) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
     let Some(first) = runs.first() else {
-        return Vec::new();
+        return Default::default();
     };
-    windows(first, network)
+    let windows_of_first = windows(first, network);
+    let images = windows_of_first.first().map(|window| &window["images"]);
+    let mean_at = |window: &Value| {
+        let t = &window["timesteps"];
+        let at_t = |run: &&Value| {
+            windows(run, network)
+                .iter()
+                .find(|window| window["timesteps"] == *t)?["accuracy"]
+                .as_f64()
+        };
+        Some((t.as_f64()?, mean(runs.iter().map(at_t))?))
+    };
+    let (most, fewer): (Vec<&Value>, Vec<&Value>) = windows_of_first
         .iter()
-        .filter_map(|window| {
-            let t = &window["timesteps"];
-            let at_t = |run: &&Value| {
-                windows(run, network)
-                    .iter()
-                    .find(|window| window["timesteps"] == *t)?["accuracy"]
-                    .as_f64()
-            };
-            Some((t.as_f64()?, mean(runs.iter().map(at_t))?))
-        })
-        .collect()
+        .partition(|window| Some(&window["images"]) == images);
+    let means = |windows: Vec<&Value>| windows.into_iter().filter_map(mean_at).collect();
+    (means(most), means(fewer))
 }
 
 /// The images behind each network's windows, said once where they are the same for all.
@@ -138,7 +149,7 @@ fn parts(windows: &[Value]) -> String {
             if i == 0 {
                 format!("{t} on {images} test images")
             } else {
-                format!("{t} on {images} of them")
+                format!("{t} on {images} of them (hollow marks)")
             }
         })
         .collect();
@@ -168,13 +179,13 @@ mod tests {
         let (one, mut two) = (run([0.25, 0.5, 0.5]), run([0.75, 1.0, 0.5]));
         assert_eq!(
             mean_by_t(&[&one, &two], "encrypted"),
-            [(1.0, 0.5), (16.0, 0.75), (64.0, 0.5)]
+            (vec![(1.0, 0.5), (16.0, 0.75)], vec![(64.0, 0.5)])
         );
         let Some(windows) = two["encrypted"]["accuracy_by_t"].as_array_mut() else {
             panic!("an array")
         };
         windows.pop();
-        assert_eq!(mean_by_t(&[&one, &two], "encrypted").len(), 2);
+        assert!(mean_by_t(&[&one, &two], "encrypted").1.is_empty());
     }
 
     #[test]
@@ -183,9 +194,12 @@ mod tests {
         assert_eq!(level(&one), Some(0.75));
         let curves = curves(&[&one], "d");
         assert_eq!(curves.svg.matches("stroke-dasharray").count(), 2);
+        // that on fewer images
+        assert_eq!(curves.svg.matches("<circle").count(), 3);
+        assert_eq!(curves.svg.matches("fill=\"#fff\" stroke=").count(), 1);
         assert_eq!(
             curves.images,
-            "T = 1 to 16 on 2000 test images, T = 64 on 200 of them"
+            "T = 1 to 16 on 2000 test images, T = 64 on 200 of them (hollow marks)"
         );
     }
 
@@ -196,7 +210,7 @@ mod tests {
             json!({"accuracy_by_t": [{"timesteps": 4, "accuracy": 0.5, "images": 7}]});
         assert_eq!(
             images(&one),
-            "converted without data: T = 4 on 7 test images; encrypted: T = 1 to 16 on 2000 test images, T = 64 on 200 of them"
+            "converted without data: T = 4 on 7 test images; encrypted: T = 1 to 16 on 2000 test images, T = 64 on 200 of them (hollow marks)"
         );
         assert_eq!(images(&json!({})), "no test images");
     }

@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use crate::experiment::VariantConfig;
 use crate::provenance::Provenance;
 use crate::stages::{
-    Context, ConversionFigures, EncryptionFigures, EvaluationFigures, LeakageFigures, Outcome,
-    SynthFigures, TrainFigures, VariantOutcome,
+    Context, ConversionFigures, EncryptionFigures, EvaluationFigures, LeakageFigures,
+    LikenessFigures, Outcome, SynthFigures, TrainFigures, VariantOutcome,
 };
 use crate::store::{Finished, Record};
 
@@ -76,6 +76,7 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
     let fine_tuned: EncryptionFigures = stages.fine_tuned.figures()?;
     let evaluation: EvaluationFigures = stages.evaluation.figures()?;
     let leakage: LeakageFigures = stages.leakage.figures()?;
+    let likeness: LikenessFigures = stages.likeness.figures()?;
     let worst = trained
         .test_accuracy_by_class
         .iter()
@@ -102,6 +103,7 @@ fn variant(config: &VariantConfig, stages: &VariantOutcome) -> Result<Value> {
             "count": synthetic.count,
             "judge_agreement": evaluation.judge_agreement,
             "target_agreement": synthetic.target_agreement,
+            "likeness": likeness,
         },
         "converted": with(&evaluation.converted, layers(&converted))?,
         "converted_with_real_data": with(
@@ -141,6 +143,7 @@ fn all(stages: &VariantOutcome) -> Vec<(String, &Finished)> {
         ("fine-tune", &stages.fine_tuned),
         ("evaluate", &stages.evaluation),
         ("leakage", &stages.leakage),
+        ("likeness", &stages.likeness),
     ];
     let attacks = stages.attacked.iter().map(|one| {
         (

@@ -53,6 +53,9 @@ const EVALUATED_IMAGES: &str = "evaluated_images";
 /// The source network's accuracy on them.
 const ON_EVALUATED_IMAGES: &str = "ann_accuracy_on_evaluated_images";
 
+/// How far the encryption moved the weights.
+pub const WEIGHT_CHANGE: &str = "leakage.encrypted.largest_weight_change";
+
 /// A target of attacks, in words.
 pub fn target_name(target: &str) -> &str {
     match target {
@@ -88,6 +91,16 @@ pub fn rows() -> Vec<Row> {
         row(
             "synthetic.judge_agreement",
             "Synthetic images: judge agrees with the source network",
+            Percent,
+        ),
+        row(
+            "synthetic.likeness.features.beyond",
+            "Synthetic images: share more like a training image than 95 % of unseen real images are, on the judge's features",
+            Percent,
+        ),
+        row(
+            "synthetic.likeness.pixels.beyond",
+            "The same on coarse pixels",
             Percent,
         ),
         row(
@@ -172,6 +185,11 @@ pub fn rows() -> Vec<Row> {
             Percent,
         ));
     }
+    rows.push(row(
+        WEIGHT_CHANGE,
+        "Encryption: relative change of a layer's weights, the largest of the layers",
+        Percent,
+    ));
     for (target, label) in TARGETS {
         let key = format!("attacks.back_conversion.{target}.fid");
         rows.push(row(
@@ -215,11 +233,19 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
                 .find(|e| e["attack"] == *attack && e["target"] == *target)?;
             entry[*field].as_f64()
         }
-        ["leakage", target, field] => scope["leakage"]
-            .as_array()?
-            .iter()
-            .find(|entry| entry["target"] == *target)?[*field]
-            .as_f64(),
+        ["leakage", target, field] => {
+            let mut entries = scope["leakage"].as_array()?.iter();
+            let entry = entries.find(|entry| entry["target"] == *target)?;
+            if key == WEIGHT_CHANGE {
+                let layers = entry["weight_change_by_layer"].as_array()?.iter();
+                let changes = layers.filter_map(|layer| layer["relative"].as_f64());
+                return changes.reduce(f64::max);
+            }
+            entry[*field].as_f64()
+        }
+        ["synthetic", "likeness", space, field] => {
+            scope["synthetic"]["likeness"][*space][*field].as_f64()
+        }
         ["judge", field] => report["judge"][*field].as_f64(),
         [group, field] => scope[*group][*field].as_f64(),
         _ => None,

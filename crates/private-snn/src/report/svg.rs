@@ -8,8 +8,10 @@ use super::html::escape;
 /// Horizontal axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scale {
-    /// Equal distances for equal differences.
+    /// Equal distances for equal differences. Marked at the values themselves.
     Linear,
+    /// The same, marked at round numbers.
+    Round,
     /// Equal distances for equal ratios; values must be positive. Marked at the values themselves.
     Logarithmic,
     /// The same, marked at powers of ten, and at 2 and 5 times them where there is room.
@@ -23,6 +25,8 @@ pub struct Line {
     pub name: String,
     /// Points (x, y), in the order of x.
     pub points: Vec<(f64, f64)>,
+    /// Points that were measured otherwise than the others: hollow marks, joined to nothing.
+    pub apart: Vec<(f64, f64)>,
     /// How it is drawn.
     pub stroke: Stroke,
 }
@@ -67,23 +71,27 @@ pub(crate) const COLOURS: [&str; 8] = [
 impl Chart<'_> {
     /// The chart as an `<svg>` element; values that are not finite are left out.
     pub fn lines(&self, lines: &[Line]) -> String {
-        let on_axis = |x: f64| x.is_finite() && (self.scale == Scale::Linear || x > 0.0);
+        let on_axis = |x: f64| {
+            x.is_finite() && (matches!(self.scale, Scale::Linear | Scale::Round) || x > 0.0)
+        };
         let lines: Vec<Line> = lines
             .iter()
-            .map(|line| Line {
-                points: line
-                    .points
-                    .iter()
-                    .copied()
-                    .filter(|&(x, y)| on_axis(x) && y.is_finite())
-                    .collect(),
-                ..line.clone()
+            .map(|line| {
+                let mut line = line.clone();
+                let can_be_drawn = |&(x, y): &(f64, f64)| on_axis(x) && y.is_finite();
+                line.points.retain(can_be_drawn);
+                line.apart.retain(can_be_drawn);
+                line
             })
-            .filter(|line| !line.points.is_empty())
+            .filter(|line| !line.points.is_empty() || !line.apart.is_empty())
             .collect();
-        let points = || lines.iter().flat_map(|line| line.points.iter());
+        let points = || {
+            lines
+                .iter()
+                .flat_map(|line| line.points.iter().chain(&line.apart))
+        };
         let place = |x: f64| match self.scale {
-            Scale::Linear => x,
+            Scale::Linear | Scale::Round => x,
             Scale::Logarithmic | Scale::Decades => x.log2(),
         };
         let (x0, x1) = extent(points().map(|&(x, _)| place(x)));
@@ -115,21 +123,25 @@ impl Chart<'_> {
                 .iter()
                 .map(|&(x, y)| format!("{:.1},{:.1}", to_x(x), to_y(y)))
                 .collect();
-            if line.stroke != Stroke::Marks {
+            if line.stroke != Stroke::Marks && !path.is_empty() {
                 let _ = write!(
                     svg,
                     r##"<polyline fill="none" stroke="{colour}" stroke-width="2"{dash} points="{}"/>"##,
                     path.join(" ")
                 );
             }
-            for &(x, y) in line.points.iter().filter(|_| match line.stroke {
+            let joined = line.points.iter().filter(|_| match line.stroke {
                 Stroke::Level => false,
                 Stroke::Solid => line.points.len() <= 40,
                 Stroke::Marks => true,
-            }) {
+            });
+            let full = format!(r##"fill="{colour}""##);
+            let hollow = format!(r##"fill="#fff" stroke="{colour}" stroke-width="1.5""##);
+            let marks = joined.map(|point| (point, &full));
+            for (&(x, y), fill) in marks.chain(line.apart.iter().map(|point| (point, &hollow))) {
                 let _ = write!(
                     svg,
-                    r##"<circle cx="{:.1}" cy="{:.1}" r="3" fill="{colour}"><title>{} {}: {}</title></circle>"##,
+                    r##"<circle cx="{:.1}" cy="{:.1}" r="3" {fill}><title>{} {}: {}</title></circle>"##,
                     to_x(x),
                     to_y(y),
                     escape(self.x),
@@ -192,6 +204,11 @@ impl Chart<'_> {
             let all = marks(&[1.0, 2.0, 5.0]);
             return if all.len() <= 10 { all } else { marks(&[1.0]) };
         }
+        if let (Scale::Round, [low, .., high]) = (self.scale, values.as_slice()) {
+            let step = round_step((high - low) / 4.0);
+            let places = (low / step).ceil() as i64..=(high / step).floor() as i64;
+            return places.map(|place| place as f64 * step).collect();
+        }
         let stride = values.len().div_ceil(10).max(1);
         values.into_iter().step_by(stride).collect()
     }
@@ -243,6 +260,14 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     } else {
         (0.0, 1.0)
     }
+}
+
+/// The largest of 1, 2 and 5 times powers of ten that is at most a `span` above 0.
+fn round_step(span: f64) -> f64 {
+    let power = 10f64.powf(span.log10().floor());
+    let steps = [5.0, 2.0, 1.0].into_iter().map(|step| step * power);
+    let mut fitting = steps.filter(|step| *step <= span * (1.0 + 1e-9));
+    fitting.next().unwrap_or(power)
 }
 
 /// The narrowest part of 0 to 1 that is four whole percents, or as many times 2, 5, 10 or 25, and holds all values: lines, unlike
@@ -304,6 +329,7 @@ mod tests {
         Line {
             name: "x & y".into(),
             points: points.to_vec(),
+            apart: Vec::new(),
             stroke: Stroke::Solid,
         }
     }
@@ -345,6 +371,20 @@ mod tests {
                 .all(|mark| has(1200.0, mark))
         );
         assert!(!has(1200.0, "2") && !has(1200.0, "0.1"));
+    }
+
+    #[test]
+    fn round_marks_lie_between_the_values() {
+        let chart = Chart {
+            scale: Scale::Round,
+            ..CHART
+        };
+        let svg = chart.lines(&[line(&[(66.7, 0.1), (73.3, 0.2)])]);
+        let has = |mark: &str| svg.contains(&format!(">{mark}</text>"));
+        assert!(["67", "70", "73"].iter().all(|mark| has(mark)));
+        assert!(!has("66.7") && !has("66") && !has("74"));
+        let svg = chart.lines(&[line(&[(0.5, 0.1), (0.5, 0.2)])]);
+        assert!(svg.contains(">0.5</text>"));
     }
 
     #[test]

@@ -105,7 +105,7 @@ fn train_on(
     while !encryption.is_finished() {
         let epoch = encryption.epoch(set, watch)?;
         encryption.save(&state)?;
-        slot.checkpointed();
+        slot.checkpointed(ctx.origin);
         tracing::info!(
             "{of}: epoch {}/{}: loss {:.4}",
             epoch.epoch,

@@ -40,7 +40,7 @@ impl Reach {
             Self::SpikeAttack
         } else if under("attack") || under("judge") {
             Self::Attack
-        } else if under("encrypt") {
+        } else if under("encrypt") || under("evaluate.encrypted_timesteps") {
             Self::Encrypt
         } else {
             Self::Convert
@@ -207,6 +207,7 @@ mod tests {
             let settings = [
                 "convert.readout_delay",
                 "encrypt.epochs",
+                "evaluate.encrypted_timesteps",
                 "judge",
                 "attack.images_per_class",
                 "attack.spike_images_per_class",
@@ -215,9 +216,9 @@ mod tests {
             settings.iter().filter(|name| reach.uses(name)).count()
         };
         assert_eq!(used(Reach::Convert), 1);
-        assert_eq!(used(Reach::Encrypt), 2);
-        assert_eq!(used(Reach::Attack), 4);
-        assert_eq!(used(Reach::SpikeAttack), 6);
+        assert_eq!(used(Reach::Encrypt), 3);
+        assert_eq!(used(Reach::Attack), 5);
+        assert_eq!(used(Reach::SpikeAttack), 7);
         assert!(Reach::Convert.uses("encryption") && Reach::Convert.uses("evaluate.timesteps"));
         assert!(!Reach::SpikeAttack.uses("evaluate.long_images"));
     }

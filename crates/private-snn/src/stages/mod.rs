@@ -5,6 +5,7 @@ mod convert;
 mod encrypt;
 mod evaluate;
 mod leakage;
+mod likeness;
 mod measure;
 mod pipeline;
 mod synth;
@@ -30,6 +31,7 @@ pub use convert::ConversionFigures;
 pub use encrypt::EncryptionFigures;
 pub use evaluate::{EvaluationFigures, WindowAccuracy};
 pub use leakage::LeakageFigures;
+pub use likeness::LikenessFigures;
 pub use measure::{Measures, Reach, Rebuilt, measure};
 pub use pipeline::{Goal, Outcome, VariantOutcome, run};
 pub use synth::{SynthFigures, load_synthetic};
@@ -139,9 +141,11 @@ pub fn is_interruption(error: &anyhow::Error) -> bool {
         .any(|cause| cause.to_string() == snn_core::Error::Interrupted.to_string())
 }
 
-/// That a synthesis, a training or an ascent left the finite numbers, in words; none if the error is another.
+/// That a synthesis, a training or an ascent left the finite numbers, or that no threshold could be had of what there is, in
+/// words; none if the error is another.
 pub fn divergence(error: &anyhow::Error) -> Option<String> {
     let diverged = error.chain().find(|cause| {
+        use ::convert::Error::Threshold as OfConversion;
         use ::encrypt::Error::Diverged as OfEncryption;
         use ::synth::Error::NotFinite as OfSynthesis;
         use ann::Error::{Diverged as OfTraining, Threshold};
@@ -150,6 +154,7 @@ pub fn divergence(error: &anyhow::Error) -> Option<String> {
             cause.downcast_ref(),
             Some(OfTraining { .. } | Threshold { .. })
         ) || matches!(cause.downcast_ref(), Some(OfSynthesis { .. }))
+            || matches!(cause.downcast_ref(), Some(OfConversion { .. }))
             || matches!(cause.downcast_ref(), Some(OfEncryption { .. }))
             || matches!(cause.downcast_ref(), Some(OfAttack { .. }))
     });
@@ -176,6 +181,12 @@ mod tests {
         let error = anyhow::Error::from(lost).context("stage train");
         let said = divergence(&error).expect("a divergence");
         assert!(said.contains("layer 4 became -0.5"), "{said}");
+        let lost = ::convert::Error::Threshold {
+            index: 4,
+            message: "is silent".into(),
+        };
+        let said = divergence(&lost.into()).expect("a divergence");
+        assert_eq!(said, "layer 4 (activation): is silent");
         assert!(divergence(&anyhow::anyhow!("no such file")).is_none());
     }
 }

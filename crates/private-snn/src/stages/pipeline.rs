@@ -5,7 +5,7 @@ use anyhow::Result;
 use super::attack::{Attacked, Target, attack};
 use super::evaluate::{Evaluated, evaluate};
 use super::measure::{self, Reach, measure};
-use super::{Context, convert, encrypt, leakage, synth, train};
+use super::{Context, convert, encrypt, leakage, likeness, synth, train};
 use crate::store::Finished;
 
 /// How far to go.
@@ -57,6 +57,8 @@ pub struct VariantOutcome {
     pub attacked: Vec<Attacked>,
     /// Figures of the attacks.
     pub leakage: Finished,
+    /// Synthetic images beside training images.
+    pub likeness: Finished,
 }
 
 /// Runs the stages up to `goal`; the outcome is there if it was [`Goal::Report`].
@@ -98,6 +100,7 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
         ];
         let attacked = attack(ctx, name, variant, &targets)?;
         let leakage = leakage::leakage(ctx, name, variant, judge, &converted, &targets, &attacked)?;
+        let likeness = likeness::likeness(ctx, name, judge, &synthetic)?;
         if goal == Goal::Attack {
             continue;
         }
@@ -128,6 +131,7 @@ pub fn run(ctx: &Context, goal: Goal) -> Result<Option<Outcome>> {
                 evaluation,
                 attacked,
                 leakage,
+                likeness,
             },
         ));
     }

@@ -100,7 +100,7 @@ fn by_pixels(
         let mut watch = part_of_all(config, range.clone(), watch);
         let set = ::synth::synthesise(ann, config, seed, range, &mut watch)?;
         set.save(&path)?;
-        slot.checkpointed();
+        slot.checkpointed(ctx.origin);
         shards.push(set);
     }
     Ok(shards)
@@ -129,7 +129,7 @@ fn by_generator(
         let set = generator.next_batch(ann, &mut watch)?;
         set.save(&shard(slot, config, start))?;
         generator.save(&path)?;
-        slot.checkpointed();
+        slot.checkpointed(ctx.origin);
         shards.push(set);
     }
     Ok(shards)

@@ -68,7 +68,7 @@ pub fn train(
         while !trainer.is_finished() {
             let epoch = trainer.epoch(&set.train.images, &set.train.labels, validation, watch)?;
             trainer.save(&state)?;
-            slot.checkpointed();
+            slot.checkpointed(ctx.origin);
             tracing::info!(
                 "{name}: epoch {}/{}: loss {:.4}, accuracy {:.4}, validation {}",
                 epoch.epoch,

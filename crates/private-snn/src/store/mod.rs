@@ -22,6 +22,7 @@ use crate::provenance::Origin;
 const RECORD: &str = "record.json";
 const LOCK: &str = "lock";
 const ELAPSED: &str = "elapsed";
+const ORIGINS: &str = "origins.json";
 
 /// The folder of one run (experiment, profile, seed).
 #[derive(Debug, Clone)]
@@ -46,6 +47,7 @@ pub struct OpenSlot {
     key: String,
     started: Instant,
     before: f64,
+    interrupted: Vec<Origin>,
     _lock: Lock,
 }
 
@@ -111,6 +113,9 @@ impl Store {
         let before = std::fs::read_to_string(folder.join(ELAPSED))
             .ok()
             .and_then(|text| text.trim().parse().ok());
+        let interrupted = std::fs::read_to_string(folder.join(ORIGINS))
+            .ok()
+            .and_then(|text| serde_json::from_str(&text).ok());
         Ok(Slot::Open(OpenSlot {
             key: inputs.hash()?,
             folder,
@@ -119,6 +124,7 @@ impl Store {
             before: before
                 .filter(|seconds: &f64| seconds.is_finite() && *seconds >= 0.0)
                 .unwrap_or(0.0),
+            interrupted: interrupted.unwrap_or_default(),
             _lock: lock,
         }))
     }
@@ -140,10 +146,17 @@ impl OpenSlot {
         self.before + self.started.elapsed().as_secs_f64()
     }
 
-    /// To be called after each checkpoint, so that the time of an interrupted process is not forgotten.
-    pub fn checkpointed(&self) {
-        // only a figure for the record: work goes on without it
+    /// To be called after each checkpoint, so that the time and the origin of an interrupted process are not forgotten.
+    pub fn checkpointed(&self, origin: &Origin) {
+        // only for the record: work goes on without it
         std::fs::write(self.path(ELAPSED), format!("{:.3}", self.elapsed())).ok();
+        let mut origins = self.interrupted.clone();
+        if !origins.contains(origin) {
+            origins.push(origin.clone());
+        }
+        if let Ok(text) = serde_json::to_string(&origins) {
+            snn_core::checkpoint::write_atomically(&self.path(ORIGINS), text.as_bytes()).ok();
+        }
     }
 
     /// Writes the record, by which the stage is finished, and removes what is not an artefact.
@@ -162,6 +175,12 @@ impl OpenSlot {
             figures,
             wall_seconds: (self.elapsed() * 1e3).round() / 1e3,
             origin: origin.clone(),
+            interrupted: self
+                .interrupted
+                .iter()
+                .filter(|before| *before != origin)
+                .cloned()
+                .collect(),
         };
         record.save(&self.path(RECORD))?;
         for entry in std::fs::read_dir(&self.folder)
@@ -287,12 +306,27 @@ mod tests {
             panic!("finished")
         };
         std::fs::write(slot.path("state"), "checkpoint").unwrap();
-        slot.checkpointed();
+        let here = Origin::here(store.root(), "cpu");
+        let at = |revision: &str| Origin {
+            revision: revision.into(),
+            ..here.clone()
+        };
+        slot.checkpointed(&at("a"));
         drop(slot);
         let Slot::Open(slot) = store.open(None, inputs("synth", 1)).unwrap() else {
             panic!("finished")
         };
         assert!(slot.path("state").exists());
+        slot.checkpointed(&at("b"));
+        slot.checkpointed(&at("b"));
+        drop(slot);
+        let Slot::Open(slot) = store.open(None, inputs("synth", 1)).unwrap() else {
+            panic!("finished")
+        };
+        let finished = slot.finish(&["state"], json!({}), &at("b")).unwrap();
+        let revisions = finished.record.origins().map(|o| o.revision.as_str());
+        assert_eq!(revisions.collect::<Vec<_>>(), ["a", "b"]);
+        assert!(!finished.path(ORIGINS).exists());
     }
 
     #[test]

@@ -26,6 +26,9 @@ pub struct Record {
     pub wall_seconds: f64,
     /// What it was computed with.
     pub origin: Origin,
+    /// What the processes before were, from whose checkpoint it went on, where they were not the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub interrupted: Vec<Origin>,
 }
 
 impl Record {
@@ -43,6 +46,11 @@ impl Record {
                 folder.display()
             )
         })
+    }
+
+    /// All that it was computed with, in order.
+    pub fn origins(&self) -> impl Iterator<Item = &Origin> {
+        self.interrupted.iter().chain([&self.origin])
     }
 
     /// Writes the record whole or not at all.

@@ -126,6 +126,7 @@ impl Sweep {
             );
         }
         sweep.set.extend_from_slice(set);
+        sweep.check().context("--set")?;
         Ok((sweep, path))
     }
 
@@ -148,6 +149,16 @@ impl Sweep {
         let mut keys = self.keys.keys();
         let replaced = keys.any(|key| within(self.short(key), self.short(setting)));
         replaced && !matches!(self.search, Search::Each {})
+    }
+
+    /// The first fixed setting that one of the keys, given with their short names, replaces.
+    fn set_beside<'a>(&'a self, names: &[(&str, &'a String)]) -> Option<(&'a String, &'a String)> {
+        self.set.iter().find_map(|set| {
+            let (assigned, _) = set.split_once('=')?;
+            let assigned = self.short(assigned.trim());
+            let (_, key) = names.iter().find(|(name, _)| within(name, assigned))?;
+            Some((set, *key))
+        })
     }
 
     fn check(&self) -> Result<()> {
@@ -179,7 +190,16 @@ impl Sweep {
             if let Some((_, other)) = same {
                 bail!("keys: {other:?} and {key:?} change the same setting; keep one of them");
             }
+            if !self.goal.uses(name) {
+                bail!(
+                    "keys: {key:?}: changes nothing that is measured as far as goal = {:?} goes",
+                    self.goal
+                );
+            }
             names.push((name, key));
+        }
+        if let (Search::Grid {}, Some((set, key))) = (&self.search, self.set_beside(&names)) {
+            bail!("set: {set:?}: is replaced in every run by keys: {key:?}; keep one of them");
         }
         for (key, choice) in &self.keys {
             choice
@@ -337,6 +357,10 @@ mod tests {
                 vec!["encrypt.epochs", "neither"],
             ),
             (
+                GRID.replace("encrypt.epochs", "evaluate.images"),
+                vec!["evaluate.images", "changes nothing", "goal"],
+            ),
+            (
                 GRID.replace("\"encrypt.epochs\" =", "encrypt.epochs ="),
                 vec!["epochs", "quotes"],
             ),
@@ -385,5 +409,12 @@ mod tests {
         assert!(message.ends_with("there are: mine"), "{message}");
         std::fs::write(&path, GRID).unwrap();
         assert_eq!(read("mine").unwrap().0.set, ["a=1"]);
+        let set = "variants.modern.encrypt.epochs = 3";
+        let message = Sweep::read(folder.path(), "mine", &[set.into()]).unwrap_err();
+        let message = format!("{message:#}");
+        assert!(
+            message.contains(set) && message.contains("is replaced in every run"),
+            "{message}"
+        );
     }
 }

@@ -32,14 +32,16 @@ pub fn merge(sweep: &impl Serialize, files: &[PathBuf]) -> Result<Record> {
             let index = entry.index;
             if index >= record.header.total {
                 bail!(
-                    "{}: has a run {index}, but the sweep has {} runs only; it was changed by hand",
+                    "{}: has a run {}, but the sweep has {} runs only; it was changed by hand",
                     path.display(),
+                    index + 1,
                     record.header.total
                 );
             }
             match runs.get(&index) {
                 Some((other, there)) if *there != entry => bail!(
-                    "run {index} is in {} and in {} with different figures; leave out the file that is wrong",
+                    "run {} is in {} and in {} with different figures; leave out the file that is wrong",
+                    index + 1,
                     other.display(),
                     path.display()
                 ),
@@ -70,7 +72,7 @@ pub fn merge(sweep: &impl Serialize, files: &[PathBuf]) -> Result<Record> {
     };
     let missing: Vec<String> = (0..record.header.total)
         .filter(|index| !runs.contains_key(index))
-        .map(|index| index.to_string())
+        .map(|index| (index + 1).to_string())
         .collect();
     if !missing.is_empty() {
         bail!(
@@ -173,13 +175,13 @@ mod tests {
         }
         let said = message(&|r| *r = record(3, &[1, 2]).changed());
         assert!(
-            said.contains("run 2 is in") && said.contains("different figures"),
+            said.contains("run 3 is in") && said.contains("different figures"),
             "{said}"
         );
         let said = message(&|r| r.runs[0].index = 7);
-        assert!(said.contains("a run 7"), "{said}");
+        assert!(said.contains("a run 8"), "{said}");
         let said = message(&|r| r.runs.clear());
-        assert!(said.contains("1 are missing (numbers 1)"), "{said}");
+        assert!(said.contains("1 are missing (numbers 2)"), "{said}");
         assert!(merge(&json!({"name": "mine"}), &[]).is_err());
     }
 

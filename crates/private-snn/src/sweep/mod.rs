@@ -7,6 +7,7 @@
 //! written.
 
 mod file;
+mod frontier;
 mod merge;
 mod picture;
 mod plan;
@@ -18,12 +19,13 @@ mod table;
 mod tradeoff;
 
 pub use file::{Choice, Range, Scale, Search, Sweep};
+pub use frontier::LEAKAGE;
 pub use merge::merge;
-pub use picture::pictures;
+pub use picture::{Picture, pictures};
 pub use plan::{Planned, Run, plan};
 #[cfg(test)]
 pub(crate) use record::tests::record;
-pub use record::{Entry, Header, Record, settled};
+pub use record::{Entry, Header, Record, settle, settled};
 pub use run::execute;
 pub use shard::Shard;
 pub use table::{best, lines, table};

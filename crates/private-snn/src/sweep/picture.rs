@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::frontier::frontier;
 use super::points::{Point, of_key};
 use super::record::Record;
 use super::table::{CONTROL, FIGURES, Figure, Row, SOURCE, rows};
@@ -56,6 +57,7 @@ pub fn pictures(record: &Record) -> Vec<Picture> {
         };
         return std::iter::once(all)
             .chain(tradeoff(record, &rows))
+            .chain(frontier(record, &rows))
             .collect();
     }
     let keys: BTreeSet<&String> = rows
@@ -132,6 +134,7 @@ fn chart(title: &str, keys: &str, points: &[Point]) -> String {
             Line {
                 name: figure.name.to_string(),
                 points,
+                apart: Vec::new(),
                 stroke: Stroke::Solid,
             }
         })

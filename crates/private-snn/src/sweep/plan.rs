@@ -10,7 +10,7 @@ use super::file::{Choice, Range, Scale, Search, Sweep};
 use crate::experiment::{Experiment, ExperimentFile};
 
 /// More runs than anyone waits for: a slip in the file.
-const MOST_RUNS: usize = 100_000;
+pub(super) const MOST_RUNS: usize = 100_000;
 
 /// The run of a search of kind `each` that changes none of its keys, in words.
 pub const NONE_CHANGED: &str = "no key changed";
@@ -36,6 +36,11 @@ pub struct Planned {
 }
 
 impl Run {
+    /// Number in words: the first run is run 1.
+    pub fn number(&self) -> usize {
+        self.index + 1
+    }
+
     /// The run in words.
     pub fn label(&self) -> String {
         let assignments = self.assignments.iter().map(|(key, value)| match value {
@@ -68,7 +73,7 @@ pub fn plan(sweep: &Sweep, file: &ExperimentFile) -> Result<(Experiment, Vec<Pla
             .chain(assignments.map(|(key, value)| format!("{key}={value}")))
             .collect();
         let experiment =
-            resolve(&set).with_context(|| format!("run {} ({})", run.index, run.label()))?;
+            resolve(&set).with_context(|| format!("run {} ({})", run.number(), run.label()))?;
         for (key, same) in [
             ("name", experiment.name == base.name),
             ("dataset", experiment.dataset == base.dataset),
@@ -170,7 +175,11 @@ fn draw(
                 Some(Value::Integer(_)) => {
                     whole(range, stream.uniform_f64()).with_context(|| format!("keys: {key:?}"))?
                 }
-                _ => Value::Float(real(range, stream.uniform_f64())),
+                Some(_) => Value::Float(real(range, stream.uniform_f64())),
+                None => bail!(
+                    "keys: {key:?}: the experiment has no such setting, or no value there by which to tell whether whole \
+                     numbers are meant; in that case give it one in `set`"
+                ),
             },
         };
         drawn.insert(key.clone(), value);
@@ -279,7 +288,11 @@ mod tests {
         let epochs = ("encrypt.epochs", range(1.0, 3.0, Scale::Linear));
         let list = ("evaluate.timesteps", values(&[4, 8]));
         let random = |runs| Search::Random { runs, seed: 1 };
-        let present = |key: &str| (key == "encrypt.epochs").then_some(Value::Integer(2));
+        let present = |key: &str| match key {
+            "encrypt.epochs" => Some(Value::Integer(2)),
+            "encrypt.learning_rate" => Some(Value::Float(1e-4)),
+            _ => None,
+        };
         let of = |search, keys: &[(&str, Choice)]| runs(&sweep(search, keys), present).unwrap();
         let many = of(random(200), &[rate.clone(), epochs.clone(), list.clone()]);
         let few = of(random(3), &[rate.clone(), epochs, list]);
@@ -311,6 +324,9 @@ mod tests {
             &[("encrypt.learning_rate", range(1e-5, 1e-2, Scale::Log))],
         );
         assert_ne!(other, alone);
+        let unset = [("encrypt.micro_batch", range(1.0, 4.0, Scale::Linear))];
+        let error = runs(&sweep(random(3), &unset), present).unwrap_err();
+        assert!(error.to_string().contains("no value there"), "{error}");
     }
 
     #[test]
@@ -383,12 +399,12 @@ mod tests {
         };
         let said = message("encrypt.epoch", values(&[2]));
         assert!(
-            said.contains("run 0 (encrypt.epoch=2") && said.contains("there are: batch"),
+            said.contains("run 1 (encrypt.epoch=2") && said.contains("there are: batch"),
             "{said}"
         );
         let said = message("encrypt.epochs", values(&[2, 0]));
         assert!(
-            said.contains("run 2") && said.contains("from 1 to"),
+            said.contains("run 3") && said.contains("from 1 to"),
             "{said}"
         );
         let said = message("variants.other.encrypt.epochs", values(&[2]));

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Number, Value};
 use snn_core::checkpoint::write_atomically;
 
-use super::plan::{NONE_CHANGED, Run};
+use super::plan::{MOST_RUNS, NONE_CHANGED, Run};
 use crate::stages::Measures;
 
 /// Raised when older files can no longer be read.
@@ -215,7 +215,15 @@ impl Record {
                 path.display()
             );
         }
-        serde_json::from_value(settled(&value)?).with_context(what)
+        let record: Self = serde_json::from_value(settled(&value)?).with_context(what)?;
+        if record.header.total > MOST_RUNS {
+            bail!(
+                "{}: header.total = {}: no sweep has more than {MOST_RUNS} runs",
+                path.display(),
+                record.header.total
+            );
+        }
+        Ok(record)
     }
 
     /// The record of this header at `path`, to go on with; an empty one if there is none, or one of another header. Such
@@ -233,16 +241,56 @@ impl Record {
             return Ok(found);
         }
         if !found.runs.is_empty() {
-            let old = free_beside(path);
-            std::fs::rename(path, &old).with_context(|| old.display().to_string())?;
-            tracing::warn!(
-                "{}: another sweep of this name ({} differ); kept as {}, and begun anew",
-                path.display(),
-                differences.join(", "),
-                old.display()
-            );
+            found.keep_aside(path, &differences)?;
         }
         Ok(Self::new(header))
+    }
+
+    /// Writes the record over one of the same measurements at `path`, if there is one, whatever the revisions of the source code.
+    /// One of others is kept beside it, as [`Record::open`] does.
+    ///
+    /// # Errors
+    /// Those of [`Record::load`]; whatever the file system answers.
+    pub fn replace(&self, path: &Path) -> Result<()> {
+        if path.exists() {
+            let found = Self::load(path)?;
+            let renewed = Header {
+                revision: self.header.revision.clone(),
+                dirty: self.header.dirty,
+                ..found.header.clone()
+            };
+            let mut differences = renewed.differences(&self.header);
+            let same_code = found.header.differences(&self.header).is_empty();
+            if differences.is_empty() && same_code && found.contradicts(self) {
+                differences.push("the figures of the same runs");
+            }
+            if !differences.is_empty() {
+                found.keep_aside(path, &differences)?;
+            }
+        }
+        self.save(path)
+    }
+
+    /// Whether a run that both have has other figures in the other.
+    fn contradicts(&self, other: &Self) -> bool {
+        self.runs.iter().any(|entry| {
+            let mut others = other.runs.iter();
+            let same = others.find(|there| there.index == entry.index);
+            same.is_some_and(|there| there != entry)
+        })
+    }
+
+    fn keep_aside(&self, path: &Path, differences: &[&str]) -> Result<()> {
+        let old = free_beside(path);
+        std::fs::rename(path, &old).with_context(|| old.display().to_string())?;
+        tracing::warn!(
+            "{}: what is there is another sweep of this name ({} differ{}); kept as {}",
+            path.display(),
+            differences.join(", "),
+            if differences.len() == 1 { "s" } else { "" },
+            old.display()
+        );
+        Ok(())
     }
 
     /// Whether a run is in it.
@@ -276,7 +324,8 @@ pub fn settled(value: &impl Serialize) -> Result<Value> {
     Ok(value)
 }
 
-fn settle(value: &mut Value) {
+/// What [`settled`] does to a value.
+pub fn settle(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(settle),
         Value::Object(map) => map.values_mut().for_each(settle),
@@ -386,6 +435,31 @@ pub mod tests {
     }
 
     #[test]
+    fn only_a_record_of_the_same_measurements_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sweep.json");
+        let old = folder.path().join("sweep.json.old");
+        record(3, &[0]).replace(&path).unwrap();
+        let mut renewed = Record::load(&path).unwrap();
+        renewed.runs = record(3, &[0, 1]).runs;
+        renewed.header.revision = "b".into();
+        renewed.replace(&path).unwrap();
+        assert!(!old.exists());
+        assert_eq!(Record::load(&path).unwrap().runs.len(), 2);
+        let mut contradicting = Record::load(&path).unwrap();
+        contradicting.runs[0].seed = 9;
+        contradicting.replace(&path).unwrap();
+        assert_eq!(Record::load(&old).unwrap().runs[0].seed, 1);
+        let mut other = Record::load(&path).unwrap();
+        other.runs.truncate(1);
+        other.header.settings = json!({"rate": 2});
+        other.replace(&path).unwrap();
+        let second = folder.path().join("sweep.json.old2");
+        assert_eq!(Record::load(&second).unwrap().runs[0].seed, 9);
+        assert_eq!(Record::load(&path).unwrap().runs.len(), 1);
+    }
+
+    #[test]
     fn what_is_no_record_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.json");
@@ -400,6 +474,9 @@ pub mod tests {
                 "{said}"
             );
         }
+        record(MOST_RUNS + 1, &[]).save(&path).unwrap();
+        let said = format!("{:#}", Record::load(&path).unwrap_err());
+        assert!(said.contains("a.json: header.total = 100001"), "{said}");
         let said = message("{\"header\": {\"format\": \"sweep/9\"}}");
         assert!(said.contains("sweep/9") && said.contains(FORMAT), "{said}");
     }

@@ -45,9 +45,7 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
         compute(args, console, &folders, &sweep, planned, shard, &path)?
     } else {
         let merged = merge(&sweep, &args.merge)?;
-        // what lies there may be of another sweep of this name
-        Record::open(&path, merged.header.clone())?;
-        merged.save(&path)?;
+        merged.replace(&path)?;
         merged
     };
     print!("{}", table(&record));
@@ -83,7 +81,7 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
         .out
         .join("results/sweeps")
         .join(format!("{}.json", sweep.name));
-    record.save(&results)?;
+    record.replace(&results)?;
     println!("results: {}", results.display());
     let figures = folders.out.join("figures");
     for picture in pictures(&record) {
@@ -133,7 +131,7 @@ fn compute(
                 )
             }
         };
-        tracing::info!("run {} of {total}: {}{left}", run.index + 1, run.label());
+        tracing::info!("run {} of {total}: {}{left}", run.number(), run.label());
         let runs = folders.runs(experiment, &sweep.profile);
         let ctx = Context {
             experiment,
@@ -150,9 +148,10 @@ fn compute(
             Ok(figures) => Ok(figures),
             Err(error) => {
                 let why = divergence(&error);
-                let why = why
-                    .ok_or_else(|| error.context(format!("run {} ({})", run.index, run.label())))?;
-                tracing::warn!("run {} of {total} has no figures: {why}", run.index + 1);
+                let why = why.ok_or_else(|| {
+                    error.context(format!("run {} ({})", run.number(), run.label()))
+                })?;
+                tracing::warn!("run {} of {total} has no figures: {why}", run.number());
                 Err(why)
             }
         };

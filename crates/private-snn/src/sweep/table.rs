@@ -164,10 +164,20 @@ impl<'a> Row<'a> {
         spread(&values.collect::<Option<Vec<f64>>>()?)
     }
 
+    /// Whether all its seeds have figures.
+    fn is_whole(&self) -> bool {
+        self.entries.iter().all(|entry| entry.figures.is_some())
+    }
+
     /// Validation images that accuracies were measured on, the same ones for each seed.
     pub fn images(&self) -> Option<usize> {
         let mut figures = self.entries.iter().filter_map(|e| e.figures.as_ref());
         Some(figures.next()?.last().quoted()?.images)
+    }
+
+    /// Mean over the seeds that did not diverge.
+    pub fn mean(&self, figure: &Figure) -> Option<f64> {
+        self.spread(figure).map(|(mean, _)| mean)
     }
 
     fn cell(&self, figure: &Figure) -> Option<String> {
@@ -240,6 +250,11 @@ pub fn lines(record: &Record) -> Vec<Vec<String>> {
     lines
 }
 
+/// The figure of a name.
+pub(super) fn figure(name: &str) -> Option<&'static Figure> {
+    FIGURES.iter().find(|figure| figure.name == name)
+}
+
 /// The accuracy of the last spiking network that a sweep reaches.
 pub(super) fn reached(rows: &[Row]) -> Option<&'static Figure> {
     let mut reached = FIGURES.iter().filter(|figure| {
@@ -249,8 +264,8 @@ pub(super) fn reached(rows: &[Row]) -> Option<&'static Figure> {
     reached.next_back()
 }
 
-/// The settings of the highest accuracy of the last network that the sweep reaches, in words; the first of equals; and how many
-/// others come within one standard error of it,
+/// The settings of the highest accuracy of the last network that the sweep reaches, of those that diverged with no seed, in words;
+/// the first of equals; and how many others come within one standard error of it,
 ///
 /// ```text
 /// sqrt(p (1 - p) / images)
@@ -262,6 +277,7 @@ pub fn best(record: &Record) -> Option<String> {
     let figure = reached(&rows)?;
     let means: Vec<(f64, &Row)> = rows
         .iter()
+        .filter(|row| row.is_whole())
         .filter_map(|row| Some((row.spread(figure)?.0, row)))
         .collect();
     let (highest, row) = means
@@ -327,6 +343,17 @@ mod tests {
             best(&two).unwrap(),
             "encrypt.epochs=1 (encrypted 66.7 % at 4; 0 of the 0 others within its standard error on 30 images, 8.6 points)"
         );
+    }
+
+    #[test]
+    fn settings_that_diverged_with_one_of_their_seeds_are_not_the_best() {
+        let mut three = record(3, &[0, 1, 2]);
+        three.runs[2].assignments = three.runs[1].assignments.clone();
+        three.runs[2].seed = 2;
+        three.runs[2].figures = None;
+        three.runs[2].diverged = Some("the loss is NaN".into());
+        let best = best(&three).unwrap();
+        assert!(best.starts_with("encrypt.epochs=1 "), "{best}");
     }
 
     #[test]

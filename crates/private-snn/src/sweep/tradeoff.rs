@@ -2,7 +2,7 @@
 
 use super::picture::Picture;
 use super::record::Record;
-use super::table::{ENERGIES, FIGURES, Figure, Row, SOURCE, reached};
+use super::table::{ENERGIES, Figure, Row, SOURCE, figure, reached};
 use crate::report::{Chart, Line, Scale, Stroke};
 
 /// From which ratio of the highest gain to the lowest, by any convention, there is something to choose.
@@ -18,7 +18,7 @@ pub fn tradeoff(record: &Record, rows: &[Row]) -> Option<Picture> {
     let against = |of: &Figure, gain: &Figure| {
         let points = rows
             .iter()
-            .filter_map(|row| Some((mean(row, gain)?, mean(row, of)?)));
+            .filter_map(|row| Some((row.mean(gain)?, row.mean(of)?)));
         let mut points: Vec<(f64, f64)> = points.collect();
         points.sort_by(|a, b| a.0.total_cmp(&b.0));
         points
@@ -32,6 +32,7 @@ pub fn tradeoff(record: &Record, rows: &[Row]) -> Option<Picture> {
         lines.push(Line {
             name: format!("{}, {}", accuracy.name, gain.name),
             points: against(accuracy, gain),
+            apart: Vec::new(),
             stroke,
         });
     }
@@ -53,6 +54,7 @@ pub fn tradeoff(record: &Record, rows: &[Row]) -> Option<Picture> {
     lines.push(Line {
         name: "source network".into(),
         points: sources,
+        apart: Vec::new(),
         stroke: if is_one { Stroke::Level } else { Stroke::Marks },
     });
     let sweep = &record.header.sweep;
@@ -78,14 +80,6 @@ pub fn tradeoff(record: &Record, rows: &[Row]) -> Option<Picture> {
         ),
         title,
     })
-}
-
-fn figure(name: &str) -> Option<&'static Figure> {
-    FIGURES.iter().find(|figure| figure.name == name)
-}
-
-fn mean(row: &Row, figure: &Figure) -> Option<f64> {
-    row.spread(figure).map(|(mean, _)| mean)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use serde_json::Value;
+use snn_core::energy::{AC_PICOJOULE, MAC_PICOJOULE, WORD_PICOJOULE};
 
 use super::{layer_name, list, section, text, variants};
 use crate::report::html::{Cell, escape, figure, table};
@@ -17,17 +18,22 @@ const NETWORKS: [(&str, &str); 4] = [
     ("fine_tuned", "trained on with real data"),
 ];
 
-const CONVENTIONS: &str = "<p>Estimates at 45 nm: 4.6 pJ per multiply-accumulate, 0.9 pJ per accumulate. By events: every \
-    spike times its fan-out, over all T steps. By rate: multiply-accumulates times the mean firing rate per step, without a \
-    factor T. With memory: by events, and 5 pJ for every 32-bit word that either network moves: a weight and an activation \
-    per multiply-accumulate and a result per output in the source network; a weight and a membrane, read and written, per \
-    accumulate, a membrane, read and written, per neuron and step, and an address, written and read, per spike in the \
-    spiking one. A shortcut costs an addition per number, or an accumulate per spike. With direct coding the first layer's multiply-accumulates are counted once per image, and its currents read at every \
-    step.</p>";
+fn conventions() -> String {
+    format!(
+        "<p>Estimates at 45 nm: {MAC_PICOJOULE} pJ per multiply-accumulate, {AC_PICOJOULE} pJ per accumulate. By events: every \
+         spike times its fan-out, over all T steps. By rate: multiply-accumulates times the mean firing rate per step, without a \
+         factor T. With memory: by events, and {WORD_PICOJOULE} pJ for every 32-bit word that either network moves: a weight and \
+         an activation per multiply-accumulate and a result per output in the source network; a weight and a membrane, read and \
+         written, per accumulate, a membrane, read and written, per neuron and step, and an address, written and read, per spike \
+         in the spiking one. A shortcut costs an addition per number, or an accumulate per spike. With direct coding the first \
+         layer's multiply-accumulates are counted once per image, and its currents read at every step. Biases and the arithmetic \
+         of the membranes are not counted.</p>"
+    )
+}
 
 /// Energy and firing rates.
 pub fn energy(html: &mut String, report: &Value) {
-    let mut body = CONVENTIONS.to_string();
+    let mut body = conventions();
     for (name, variant) in variants(report) {
         let _ = write!(body, "<h3>{}</h3>", escape(name));
         body.push_str(&networks(variant));

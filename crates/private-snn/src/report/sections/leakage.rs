@@ -106,8 +106,58 @@ pub fn leakage(html: &mut String, report: &Value) {
             &head,
             &lines,
         ));
+        body.push_str(&likeness(&variant["synthetic"]["likeness"]));
     }
     section(html, "What leaks", &body);
+}
+
+/// Whether the synthetic images repeat training images.
+fn likeness(of: &Value) -> String {
+    let lines: Vec<(String, Vec<Cell>)> = [
+        ("features", "judge's features"),
+        ("pixels", "coarse pixels"),
+    ]
+    .into_iter()
+    .filter(|(space, _)| of[*space].is_object())
+    .map(|(space, name)| {
+        let of = &of[space];
+        let figure = |key: &str, unit| Cell::Figure(show(of[key].as_f64(), unit));
+        let cells = vec![
+            Cell::Figure(text(&of["samples"])),
+            Cell::Figure(text(&of["unseen_samples"])),
+            Cell::Figure(text(&of["training_samples"])),
+            figure("median", Unit::Number),
+            figure("median_unseen", Unit::Number),
+            figure("largest", Unit::Number),
+            figure("limit", Unit::Number),
+            figure("beyond", Unit::Percent),
+        ];
+        (name.to_string(), cells)
+    })
+    .collect();
+    if lines.is_empty() {
+        return String::new();
+    }
+    let head = [
+        "Compared on",
+        "Synthetic images",
+        "Unseen images",
+        "Training images",
+        "Median likeness",
+        "Median, unseen",
+        "Largest",
+        "95 % of unseen below",
+        "Synthetic beyond",
+    ]
+    .map(String::from);
+    table(
+        "likeness",
+        "Whether the synthetic images repeat training images. Likeness: the highest correlation of an image with any training \
+         image, 1 for a copy; unseen images are real test images. If the synthetic images are as like the training images as \
+         unseen images are, about 5 % of them lie beyond what 95 % of the unseen ones stay below.",
+        &head,
+        &lines,
+    )
 }
 
 /// Caption of the attacks on a variant: their settings, and what the distances are measured on.
@@ -221,6 +271,16 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn likeness_is_shown_where_it_was_measured() {
+        let of = json!({"features": {"samples": 500, "median": 0.75, "beyond": 0.125}});
+        let shown = likeness(&of);
+        for part in ["judge&#39;s features", "500", "0.75", "12.5 %"] {
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert!(!shown.contains("coarse pixels") && likeness(&Value::Null).is_empty());
+    }
 
     #[test]
     fn attacks_are_shown_with_their_settings_and_samples() {

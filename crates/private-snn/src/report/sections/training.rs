@@ -16,6 +16,7 @@ pub fn training(html: &mut String, report: &Value) {
         let line = |label: &str, entries: &[Value], key: &str| Line {
             name: label.into(),
             points: points(entries, "epoch", key),
+            apart: Vec::new(),
             stroke: Stroke::Solid,
         };
         let accuracy = Chart {
