@@ -145,9 +145,10 @@ fn an_attack_without_a_gradient_is_counted() -> Outcome<()> {
 #[test]
 fn through_the_spikes_the_class_score_rises_too() -> Outcome<()> {
     let spiking = per_layer(&network(false, Seed::new(3))?, &[0.4, 0.3, 0.2])?;
-    let config = |iterations| SpikeGradientConfig {
+    let config = |iterations, detach_reset| SpikeGradientConfig {
         timesteps: 8,
         surrogate: Some(Surrogate::Rectangular { width: 2.0 }),
+        detach_reset,
         through: Through::Surrogate,
         ascent: AscentConfig {
             iterations,
@@ -155,8 +156,13 @@ fn through_the_spikes_the_class_score_rises_too() -> Outcome<()> {
             ..AscentConfig::adam()
         },
     };
-    let run = |n| spike_gradient::run(&spiking, &config(n), 2, Seed::new(1), &mut silent);
-    let (early, late) = (run(1)?, run(25)?);
+    let run =
+        |n, detach| spike_gradient::run(&spiking, &config(n, detach), 2, Seed::new(1), &mut silent);
+    let (early, late) = (run(1, None)?, run(25, None)?);
+    // the network's own is to leave the reset out
+    let (same, other) = (run(25, Some(true))?, run(25, Some(false))?);
+    assert_eq!(largest_difference(&late.images, &same.images)?, 0.0);
+    assert!(largest_difference(&late.images, &other.images)? > 0.1);
     // judged through the spikes, over a longer window and with other noise
     let score = |made: &Reconstruction| -> Outcome<f32> {
         let ids: Vec<u64> = (100..108).collect();
@@ -173,6 +179,8 @@ fn through_the_spikes_the_class_score_rises_too() -> Outcome<()> {
     };
     let (a, b) = (score(&early)?, score(&late)?);
     assert!(b > a + 0.1 && b > 2.0 * a, "{a} to {b}");
+    let c = score(&other)?;
+    assert!(c > a + 0.1 && c > 2.0 * a, "{a} to {c}");
     Ok(())
 }
 
@@ -333,6 +341,7 @@ fn images_do_not_depend_on_batch_or_threads() -> Outcome<()> {
                     timesteps: 4,
                     through,
                     surrogate: None,
+                    detach_reset: None,
                     ascent: ascent.clone(),
                 };
                 spike_gradient::run(&spiking, &config, per_class, Seed::new(1), &mut silent)

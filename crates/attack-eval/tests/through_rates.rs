@@ -265,16 +265,26 @@ fn what_does_not_go_together_is_refused() -> Outcome<()> {
         surrogate: Some(Surrogate::default()),
         ..SpikeGradientConfig::default()
     };
-    match spike_gradient::run(&network, &config, 1, Seed::new(1), &mut silent) {
-        Err(Error::Argument { name, message }) => {
-            assert_eq!(name, "surrogate");
-            assert!(message.contains("rates"), "{message}");
+    let with_reset = SpikeGradientConfig {
+        surrogate: None,
+        detach_reset: Some(false),
+        ..config.clone()
+    };
+    for (config, setting) in [(&config, "surrogate"), (&with_reset, "detach_reset")] {
+        match spike_gradient::run(&network, config, 1, Seed::new(1), &mut silent) {
+            Err(Error::Argument { name, message }) => {
+                assert_eq!(name, setting);
+                assert!(message.contains("rates"), "{message}");
+            }
+            other => panic!("{:?}", other.map(|made| made.len())),
         }
-        other => panic!("{:?}", other.map(|made| made.len())),
     }
-    // older settings do not know of it
+    // older settings do not know of them
     let text = serde_json::to_string(&SpikeGradientConfig::default())?;
-    assert!(!text.contains("through"), "{text}");
+    assert!(
+        !text.contains("through") && !text.contains("reset"),
+        "{text}"
+    );
     assert!(serde_json::to_string(&config)?.contains(r#""through":"rates""#));
     Ok(())
 }

@@ -39,6 +39,10 @@ pub struct SpikeGradientConfig {
     pub through: Through,
     /// The attacker's surrogate; none takes the one that the network was trained with. Rates have none.
     pub surrogate: Option<Surrogate>,
+    /// Whether the gradient leaves out the way through the reset; none takes it as the network was trained. With that way the
+    /// membrane does not count a spike's gradient again at every later step. Rates have no reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detach_reset: Option<bool>,
     /// The ascent.
     pub ascent: AscentConfig,
 }
@@ -49,6 +53,7 @@ impl Default for SpikeGradientConfig {
             timesteps: 32,
             through: Through::default(),
             surrogate: None,
+            detach_reset: None,
             ascent: AscentConfig::default(),
         }
     }
@@ -63,6 +68,12 @@ impl SpikeGradientConfig {
         if self.through == Through::Rates && self.surrogate.is_some() {
             return Err(Error::argument(
                 "surrogate",
+                "has no part in a gradient through rates; leave it out, or set through = \"surrogate\"",
+            ));
+        }
+        if self.through == Through::Rates && self.detach_reset.is_some() {
+            return Err(Error::argument(
+                "detach_reset",
                 "has no part in a gradient through rates; leave it out, or set through = \"surrogate\"",
             ));
         }
@@ -96,12 +107,11 @@ pub fn run(
         let target = RateTarget::new(network, timesteps, coder)?;
         return ascent::run(&target, &config.ascent, per_class, seed, watch);
     }
-    let mut network = network.clone();
-    if let Some(surrogate) = config.surrogate {
-        let mut settings = *network.settings();
-        settings.neuron.surrogate = surrogate;
-        network = network.with_settings(settings)?;
-    }
+    let mut settings = *network.settings();
+    let neuron = &mut settings.neuron;
+    neuron.surrogate = config.surrogate.unwrap_or(neuron.surrogate);
+    neuron.detach_reset = config.detach_reset.unwrap_or(neuron.detach_reset);
+    let network = network.clone().with_settings(settings)?;
     let target = SpikingTarget::new(&network, timesteps, coder)?;
     ascent::run(&target, &config.ascent, per_class, seed, watch)
 }

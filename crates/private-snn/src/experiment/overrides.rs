@@ -4,8 +4,9 @@ use anyhow::{Context, Result, bail};
 use toml::{Table, Value};
 
 /// Settings that may be left out, so that they need not be in the tree to be set.
-const OPTIONAL: [&str; 8] = [
+const OPTIONAL: [&str; 9] = [
     "activity_penalty",
+    "detach_reset",
     "encrypted_timesteps",
     "generator",
     "gradient_clip",

@@ -203,8 +203,9 @@ fn rebuilt(report: &Value, name: &str) -> String {
 
 /// What the gradient of A2 goes back through.
 fn through(of: &Value) -> &'static str {
-    match of["through"].as_str() {
-        Some("rates") => "through the firing rates",
+    match (of["through"].as_str(), of["detach_reset"].as_bool()) {
+        (Some("rates"), _) => "through the firing rates",
+        (_, Some(false)) => "through each spike by a surrogate and through the resets",
         _ => "through each spike by a surrogate",
     }
 }
