@@ -81,7 +81,8 @@ pub fn blocks(account: &Account) -> Vec<Block> {
     let sweep = &record.header.sweep;
     let of = |key: &str| sweep[key].as_str().unwrap_or("?");
     let (name, title) = (of("name"), of("title"));
-    let mut lines = lines(record).into_iter();
+    let (lines, same) = apart(lines(record));
+    let mut lines = lines.into_iter();
     let head = lines.next().unwrap_or_default();
     let rows = lines.filter_map(|mut line| {
         let cells = line.split_off(1);
@@ -101,6 +102,12 @@ pub fn blocks(account: &Account) -> Vec<Block> {
             rows: rows.collect(),
         },
     ];
+    if !same.is_empty() {
+        blocks.push(Block::Text(format!(
+            "The same for all: {}.",
+            same.join(", ")
+        )));
+    }
     if !changed.is_empty() {
         blocks.push(Block::Text(format!(
             "Recorded with other settings than the files of the sweep and its experiment have now: {}.",
@@ -112,6 +119,26 @@ pub fn blocks(account: &Account) -> Vec<Block> {
     }
     blocks.extend(pictures(record).into_iter().map(figure));
     blocks
+}
+
+/// The table without the columns of figures in which all of several rows are the same, and these figures with their names. A
+/// table of nothing else stays whole.
+fn apart(lines: Vec<Vec<String>>) -> (Vec<Vec<String>>, Vec<String>) {
+    let Some((head, rows)) = lines.split_first() else {
+        return (lines, Vec::new());
+    };
+    let is_same = |column: usize| {
+        // before these are the settings and the seeds
+        column >= 2 && rows.len() > 1 && rows.iter().all(|row| row[column] == rows[0][column])
+    };
+    let (same, varying): (Vec<usize>, Vec<usize>) = (0..head.len()).partition(|&c| is_same(c));
+    if varying.len() <= 2 {
+        return (lines, Vec::new());
+    }
+    let said = same.iter().map(|&c| format!("{} {}", head[c], rows[0][c]));
+    let said = said.collect();
+    let kept = |line: &Vec<String>| varying.iter().map(|&c| line[c].clone()).collect();
+    (lines.iter().map(kept).collect(), said)
 }
 
 /// The settings that a sweep changes in the experiment for all its runs.
@@ -132,6 +159,24 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn columns_of_one_figure_are_a_sentence() {
+        let table = |rows: &[&str]| -> Vec<Vec<String>> {
+            let split = |line: &&str| line.split(' ').map(String::from).collect();
+            rows.iter().map(split).collect()
+        };
+        let (kept, same) = apart(table(&["settings seeds a b c", "x 1 5 6 7", "y 1 5 8 7"]));
+        assert_eq!(kept, table(&["settings seeds b", "x 1 6", "y 1 8"]));
+        assert_eq!(same, ["a 5", "c 7"]);
+        for whole in [
+            table(&["settings seeds a b", "x 1 5 6"]),
+            table(&["settings seeds a b", "x 1 5 6", "y 1 5 6"]),
+            table(&["settings seeds"]),
+        ] {
+            assert_eq!(apart(whole.clone()), (whole, Vec::new()));
+        }
+    }
 
     #[test]
     fn what_the_files_say_now_is_told() {

@@ -1,25 +1,28 @@
-//! Groups of bars.
+//! Groups of bars, or of dots.
 
 use std::fmt::Write;
 
 use super::html::escape;
 use super::svg::{
-    BOTTOM, COLOURS, Chart, HEIGHT, LEFT, RIGHT, ROW, TOP, WIDTH, legend, nice, wrap,
+    BOTTOM, COLOURS, Chart, HEIGHT, LEFT, RIGHT, ROW, TOP, WIDTH, legend, nice, window, wrap,
 };
 
 /// Width of a letter of the charts' font, on average.
 const LETTER: f64 = 6.3;
 
 impl Chart<'_> {
-    /// Groups of bars: `names` along the axis, one bar per series in each group. Names that do not fit side by side are
-    /// numbered, and written out below.
+    /// Groups of bars: `names` along the axis, one bar per series in each group. Shares that are all far from 0, where bars would hide
+    /// their differences, are dots, which need no zero. Names that do not fit side by side are numbered, and written out below.
     pub fn bars(&self, names: &[String], series: &[(String, Vec<f64>)]) -> String {
         let values = series
             .iter()
             .flat_map(|(_, values)| values.iter().copied())
             .filter(|value| value.is_finite());
-        let top = nice(values.fold(0.0, f64::max));
-        let to_y = |y: f64| TOP + (1.0 - y / top) * (HEIGHT - TOP - BOTTOM);
+        let (bottom, top) = match window(values.clone()) {
+            (bottom, top) if self.percent && bottom >= top / 2.0 => (bottom, top),
+            _ => (0.0, nice(values.fold(0.0, f64::max))),
+        };
+        let to_y = |y: f64| TOP + (1.0 - (y - bottom) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
         let group = (WIDTH - LEFT - RIGHT) / names.len().max(1) as f64;
         let crowded = names.iter().any(|name| width(name) > group);
         let (labels, list) = if crowded {
@@ -34,7 +37,7 @@ impl Chart<'_> {
             x: if crowded { "numbered as below" } else { self.x },
             ..*self
         };
-        let mut svg = chart.frame(series.len() + list.len(), (0.0, top), &to_y);
+        let mut svg = chart.frame(series.len() + list.len(), (bottom, top), &to_y);
         let width = group * 0.8 / series.len().max(1) as f64;
         for (g, (name, label)) in names.iter().zip(&labels).enumerate() {
             let left = LEFT + group * (g as f64 + 0.1);
@@ -49,17 +52,23 @@ impl Chart<'_> {
                 let Some(value) = values.get(g).copied().filter(|value| value.is_finite()) else {
                     continue;
                 };
+                let (x, y) = (left + width * s as f64, to_y(value));
+                let mark = if bottom > 0.0 {
+                    format!(r##"circle cx="{:.1}" cy="{y:.1}" r="4""##, x + width / 2.0)
+                } else {
+                    let height = (HEIGHT - BOTTOM - y).max(0.0);
+                    format!(
+                        r##"rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}""##
+                    )
+                };
                 let _ = write!(
                     svg,
-                    r##"<rect x="{:.1}" y="{:.1}" width="{:.1}" height="{:.1}" fill="{}"><title>{}, {}: {}</title></rect>"##,
-                    left + width * s as f64,
-                    to_y(value),
-                    width,
-                    (HEIGHT - BOTTOM - to_y(value)).max(0.0),
+                    r##"<{mark} fill="{}"><title>{}, {}: {}</title></{}>"##,
                     COLOURS[s % COLOURS.len()],
                     escape(series_name),
                     escape(name),
-                    self.value(value)
+                    self.value(value),
+                    if bottom > 0.0 { "circle" } else { "rect" }
                 );
             }
         }
@@ -109,10 +118,23 @@ mod tests {
         percent: true,
     };
 
-    fn bars(names: &[&str]) -> String {
+    fn of(names: &[&str], value: f64) -> String {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        let values = vec![0.5; names.len()];
-        CHART.bars(&names, &[("s".into(), values)])
+        CHART.bars(&names, &[("s".into(), vec![value; names.len()])])
+    }
+
+    fn bars(names: &[&str]) -> String {
+        of(names, 0.01)
+    }
+
+    #[test]
+    fn high_shares_are_dots_above_another_floor() {
+        let high = of(&["a", "b"], 0.915);
+        assert_eq!(high.matches("<circle ").count(), 2);
+        assert!(high.contains(">91 %</text>") && !high.contains(">0 %</text>"));
+        assert!(!high.contains("<rect x=") && high.contains("s, b: 92 %</title></circle>"));
+        let low = bars(&["a"]);
+        assert!(low.contains(">0 %</text>") && !low.contains("<circle"));
     }
 
     #[test]

@@ -272,7 +272,7 @@ fn round_step(span: f64) -> f64 {
 
 /// The narrowest part of 0 to 1 that is four whole percents, or as many times 2, 5, 10 or 25, and holds all values: lines, unlike
 /// bars, need no zero, and small differences are to be seen.
-fn window(values: impl Iterator<Item = f64>) -> (f64, f64) {
+pub(super) fn window(values: impl Iterator<Item = f64>) -> (f64, f64) {
     let (low, high) = values.fold((1.0, 0.0), |(low, high): (f64, f64), v| {
         (low.min(v), high.max(v))
     });
