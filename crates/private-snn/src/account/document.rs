@@ -76,7 +76,7 @@ fn chapters(blocks: &[Block]) -> impl Iterator<Item = &str> {
 }
 
 /// What a link calls a heading, as GitHub makes it of its words.
-pub fn anchor(heading: &str) -> String {
+fn anchor(heading: &str) -> String {
     let lower = heading.to_lowercase();
     let kept = lower
         .chars()

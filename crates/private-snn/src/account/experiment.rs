@@ -123,7 +123,7 @@ impl Account {
     }
 
     /// Pictures of an attack that had no gradient, over all runs.
-    fn unguided(&self, variant: &str, key: &str) -> Unguided {
+    pub fn unguided(&self, variant: &str, key: &str) -> Unguided {
         let runs = self.evidence["runs"].as_array().into_iter().flatten();
         runs.map(|run| unguided(run, variant, key)).sum()
     }

@@ -2,6 +2,7 @@
 //! page that opens offline, and in the README.
 
 mod brief;
+mod claims;
 mod conclusion;
 mod document;
 mod durations;

@@ -53,6 +53,16 @@ impl Column {
         Ok(columns)
     }
 
+    /// Name of its data set.
+    pub fn dataset(&self) -> &'static str {
+        self.dataset
+    }
+
+    /// Whether the paper claims something of its data set.
+    pub fn is_claimed(&self) -> bool {
+        self.paper.is_some()
+    }
+
     /// Its record, if there is one.
     pub fn account<'a>(&self, accounts: &'a [Account]) -> Option<&'a Account> {
         accounts.iter().find(|account| account.stem == self.stem)
@@ -167,6 +177,15 @@ pub mod tests {
             stem: format!("{experiment}.cpu"),
             settings,
             paper: None,
+        }
+    }
+
+    /// The same, of which it claims what it does.
+    pub fn claimed(experiment: &str, settings: Value) -> Column {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../data/paper");
+        Column {
+            paper: Paper::read(&folder, "cifar10").unwrap(),
+            ..column(experiment, settings)
         }
     }
 
