@@ -7,8 +7,8 @@ use serde_json::Value;
 
 use super::document::Block;
 use crate::report::{
-    Curves, Row, Unguided, Verdict, curves, drawing_name, energy_by_layer, row_figure, rows,
-    show_spread, spread, target_name, unguided, verdict,
+    Curves, Row, Unguided, Verdict, curves, drawing_name, energy_by_layer, energy_chart,
+    row_figure, rows, show_spread, spread, target_name, unguided, verdict,
 };
 
 /// An evidence file.
@@ -97,16 +97,28 @@ impl Account {
         self.evidence["seeds"].as_array().map_or(0, Vec::len)
     }
 
+    /// The charts of a variant, each with the name of its file.
+    pub fn charts(&self, variant: &str) -> [(String, String); 2] {
+        let energies = self.energies(variant);
+        [
+            (self.drawing(variant, "accuracy"), self.curves(variant).svg),
+            (
+                self.drawing(variant, "energy"),
+                energy_chart(&energies, "Energy per image by layer"),
+            ),
+        ]
+    }
+
     /// A variant's curves, mean over the seeds.
-    pub fn curves(&self, variant: &str) -> Curves {
+    fn curves(&self, variant: &str) -> Curves {
         let runs = self.evidence["runs"].as_array().into_iter().flatten();
         let runs: Vec<&Value> = runs.map(|run| &run["variants"][variant]).collect();
         curves(&runs, "Test accuracy against the number of time steps T")
     }
 
-    /// Name of the drawing of the curves: that of the headline variant goes without the variant's name.
-    pub fn chart(&self, variant: &str) -> String {
-        drawing_name(&self.stem, self.beside_headline(variant), "accuracy")
+    /// Name of a drawing of `what`: that of the headline variant goes without the variant's name.
+    fn drawing(&self, variant: &str, what: &str) -> String {
+        drawing_name(&self.stem, self.beside_headline(variant), what)
     }
 
     /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none. A Fréchet
@@ -226,22 +238,29 @@ impl Account {
 
     /// For each variant what the layers of its encrypted network take, mean over the seeds.
     pub fn energy(&self) -> Vec<Block> {
-        let runs = self.evidence["runs"].as_array();
-        let runs: Vec<&Value> = runs.into_iter().flatten().collect();
         let of = |variant: &String| {
-            let energies = runs
-                .iter()
-                .map(|run| &run["variants"][variant]["encrypted"]["energy"]);
-            let (head, rows) = energy_by_layer(&energies.collect::<Vec<_>>());
+            let (head, rows) = energy_by_layer(&self.energies(variant));
             let words = format!(
                 "Energy per image of the encrypted network's weighted layers beside the source network's, variant {variant}:"
             );
-            (!rows.is_empty()).then_some([Block::Text(words), Block::Table { head, rows }])
+            let drawn = Block::Figure {
+                file: self.drawing(variant, "energy"),
+                description: format!("Energy by layer: {}, {variant}", self.stem),
+                caption: "The same, drawn.".into(),
+            };
+            (!rows.is_empty()).then_some([Block::Text(words), Block::Table { head, rows }, drawn])
         };
         self.variants()
             .into_iter()
             .filter_map(of)
             .flatten()
+            .collect()
+    }
+
+    /// The encrypted network's energy in each run.
+    fn energies(&self, variant: &str) -> Vec<&Value> {
+        let runs = self.evidence["runs"].as_array().into_iter().flatten();
+        runs.map(|run| &run["variants"][variant]["encrypted"]["energy"])
             .collect()
     }
 
@@ -259,7 +278,7 @@ impl Account {
             seeds => format!("mean of {} runs, seeds {}", seeds.len(), seeds.join(", ")),
         };
         Block::Figure {
-            file: self.chart(variant),
+            file: self.drawing(variant, "accuracy"),
             description: format!("Accuracy against T: {}, {variant}", self.stem),
             caption: format!(
                 "Accuracy against T, variant {variant}, {of_seeds}: {}. Horizontal line: the source network on the images of the \
@@ -277,7 +296,7 @@ impl Account {
     /// The drawing of a variant's images, with its caption, if it is in `figures`.
     pub fn images(&self, variant: &str, figures: &Path) -> Option<Block> {
         let stem = &self.stem;
-        let drawing = drawing_name(stem, self.beside_headline(variant), "images");
+        let drawing = self.drawing(variant, "images");
         if !figures.join(&drawing).is_file() {
             return None;
         }

@@ -38,7 +38,7 @@ pub struct Places<'a> {
     pub home: Option<&'a Path>,
 }
 
-/// Writes a chart of accuracy against T per variant of each evidence file, those of each sweep, and the page of all
+/// Writes charts of accuracy against T and of energy per variant of each evidence file, those of each sweep, and the page of all
 /// results: all experiments side by side, then of each evidence file its table, what it says of the protection, and
 /// of each variant the chart, and the drawing `STEM-images.svg` of the figures if there is one; and the sweeps. For
 /// a checkout the same goes to `docs/RESULTS.md`; and between the markers of its README, if it has one, the few
@@ -57,8 +57,9 @@ pub fn refresh(places: &Places) -> Result<Vec<PathBuf>> {
     };
     for account in &accounts {
         for variant in account.variants() {
-            let chart = places.figures.join(account.chart(variant));
-            write(chart, &account.curves(variant).svg)?;
+            for (file, svg) in account.charts(variant) {
+                write(places.figures.join(file), &svg)?;
+            }
         }
     }
     let sweeps = sweeps(places)?;
@@ -303,6 +304,7 @@ mod tests {
             refresh(&elsewhere).unwrap(),
             [
                 "figures/glyphs-accuracy.svg",
+                "figures/glyphs-energy.svg",
                 "figures/sweep-mine.svg",
                 "results.html"
             ]

@@ -4,7 +4,8 @@ use std::fmt::Write;
 
 use super::html::escape;
 use super::svg::{
-    BOTTOM, COLOURS, Chart, HEIGHT, LEFT, RIGHT, ROW, TOP, WIDTH, legend, nice, window, wrap,
+    BOTTOM, COLOURS, Chart, HEIGHT, LEFT, RIGHT, ROW, TOP, WIDTH, legend, nice, quarters, window,
+    wrap,
 };
 
 /// Width of a letter of the charts' font, on average.
@@ -18,11 +19,34 @@ impl Chart<'_> {
             .iter()
             .flat_map(|(_, values)| values.iter().copied())
             .filter(|value| value.is_finite());
-        let (bottom, top) = match window(values.clone()) {
-            (bottom, top) if self.percent && bottom >= top / 2.0 => (bottom, top),
-            _ => (0.0, nice(values.fold(0.0, f64::max))),
+        let axis = match window(values.clone()) {
+            (bottom, top) if self.percent && bottom >= top / 2.0 => Axis::linear(bottom, top),
+            _ => Axis::linear(0.0, nice(values.fold(0.0, f64::max))),
         };
-        let to_y = |y: f64| TOP + (1.0 - (y - bottom) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
+        self.groups(names, series, &axis)
+    }
+
+    /// The same with dots over a logarithmic axis, for figures of different sizes; those that are not positive are left out.
+    pub fn dots_by_decades(&self, names: &[String], series: &[(String, Vec<f64>)]) -> String {
+        let values = series.iter().flat_map(|(_, values)| values);
+        let values = values.filter(|value| value.is_finite() && **value > 0.0);
+        let (low, high) = values.fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), &value| {
+            (low.min(value), high.max(value))
+        });
+        let (from, to) = match low <= high {
+            true => (low.log10().floor(), high.log10().ceil()),
+            false => (0.0, 1.0),
+        };
+        let axis = Axis {
+            from: 10f64.powf(from),
+            to: 10f64.powf(to.max(from + 1.0)),
+            is_logarithmic: true,
+        };
+        self.groups(names, series, &axis)
+    }
+
+    fn groups(&self, names: &[String], series: &[(String, Vec<f64>)], axis: &Axis) -> String {
+        let to_y = |y: f64| TOP + (1.0 - axis.share(y)) * (HEIGHT - TOP - BOTTOM);
         let group = (WIDTH - LEFT - RIGHT) / names.len().max(1) as f64;
         let crowded = names.iter().any(|name| width(name) > group);
         let (labels, list) = if crowded {
@@ -37,7 +61,7 @@ impl Chart<'_> {
             x: if crowded { "numbered as below" } else { self.x },
             ..*self
         };
-        let mut svg = chart.frame(series.len() + list.len(), (bottom, top), &to_y);
+        let mut svg = chart.frame(series.len() + list.len(), &axis.ticks(), &to_y);
         let width = group * 0.8 / series.len().max(1) as f64;
         for (g, (name, label)) in names.iter().zip(&labels).enumerate() {
             let left = LEFT + group * (g as f64 + 0.1);
@@ -49,11 +73,12 @@ impl Chart<'_> {
                 escape(label)
             );
             for (s, (series_name, values)) in series.iter().enumerate() {
-                let Some(value) = values.get(g).copied().filter(|value| value.is_finite()) else {
+                let value = values.get(g).copied();
+                let Some(value) = value.filter(|&value| axis.share(value).is_finite()) else {
                     continue;
                 };
                 let (x, y) = (left + width * s as f64, to_y(value));
-                let mark = if bottom > 0.0 {
+                let mark = if axis.has_dots() {
                     format!(r##"circle cx="{:.1}" cy="{y:.1}" r="4""##, x + width / 2.0)
                 } else {
                     let height = (HEIGHT - BOTTOM - y).max(0.0);
@@ -68,7 +93,7 @@ impl Chart<'_> {
                     escape(series_name),
                     escape(name),
                     self.value(value),
-                    if bottom > 0.0 { "circle" } else { "rect" }
+                    if axis.has_dots() { "circle" } else { "rect" }
                 );
             }
         }
@@ -98,6 +123,45 @@ impl Chart<'_> {
             .chain(numbered)
             .flat_map(|line| wrap(&line, letters))
             .collect()
+    }
+}
+
+/// The vertical axis.
+struct Axis {
+    from: f64,
+    to: f64,
+    is_logarithmic: bool,
+}
+
+impl Axis {
+    fn linear(from: f64, to: f64) -> Self {
+        Self {
+            from,
+            to,
+            is_logarithmic: false,
+        }
+    }
+
+    /// How far up a value is, from 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let of = |value: f64| match self.is_logarithmic {
+            true => value.log10(),
+            false => value,
+        };
+        (of(value) - of(self.from)) / (of(self.to) - of(self.from))
+    }
+
+    /// Bars stand on zero.
+    fn has_dots(&self) -> bool {
+        self.from > 0.0
+    }
+
+    fn ticks(&self) -> Vec<f64> {
+        if !self.is_logarithmic {
+            return quarters(self.from, self.to);
+        }
+        let decades = self.from.log10().round() as i32..=self.to.log10().round() as i32;
+        decades.map(|decade| 10f64.powi(decade)).collect()
     }
 }
 
@@ -135,6 +199,24 @@ mod tests {
         assert!(!high.contains("<rect x=") && high.contains("s, b: 92 %</title></circle>"));
         let low = bars(&["a"]);
         assert!(low.contains(">0 %</text>") && !low.contains("<circle"));
+    }
+
+    #[test]
+    fn figures_of_different_sizes_are_dots_over_decades() {
+        let chart = Chart {
+            percent: false,
+            ..CHART
+        };
+        let names = ["a", "b", "c"].map(String::from);
+        let svg = chart.dots_by_decades(&names, &[("s".into(), vec![0.2, 30.0, 0.0])]);
+        assert_eq!(svg.matches("<circle ").count(), 2);
+        assert!(
+            ["0.1", "1", "10", "100"]
+                .iter()
+                .all(|mark| svg.contains(&format!(">{mark}</text>")))
+        );
+        let none = chart.dots_by_decades(&names, &[("s".into(), vec![0.0; 3])]);
+        assert!(!none.contains("<circle") && !none.contains("NaN"), "{none}");
     }
 
     #[test]

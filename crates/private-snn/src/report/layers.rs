@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::svg::{Chart, Scale};
+
 /// Heads of the columns with the keys of their figures.
 const COLUMNS: [(&str, &str); 5] = [
     ("source (µJ)", "ann_picojoule"),
@@ -38,6 +40,36 @@ pub fn energy_by_layer(energies: &[&Value]) -> (Vec<String>, Vec<(String, Vec<St
         lines.push(("all".into(), cells(mean(energies, all), energies)));
     }
     (head.map(String::from).collect(), lines)
+}
+
+/// Names of the layers, and of each way of counting the layers' energies in µJ: means over `energies`.
+fn energy_series(energies: &[&Value]) -> (Vec<String>, Vec<(String, Vec<f64>)>) {
+    let first = energies
+        .first()
+        .and_then(|energy| energy["layers"].as_array());
+    let layers = first.map_or(&[][..], Vec::as_slice);
+    let series = COLUMNS.map(|(head, key)| {
+        let of_layer = |i: usize| {
+            let entries: Vec<&Value> = energies.iter().map(|energy| &energy["layers"][i]).collect();
+            mean(&entries, |entry| entry[key].as_f64())
+        };
+        let values = (0..layers.len()).map(|i| of_layer(i).map_or(f64::NAN, |pj| pj * 1e-6));
+        (head.to_string(), values.collect())
+    });
+    (layers.iter().map(layer_name).collect(), series.into())
+}
+
+/// The chart of these.
+pub fn energy_chart(energies: &[&Value], description: &str) -> String {
+    let (names, series) = energy_series(energies);
+    let chart = Chart {
+        description,
+        x: "layer",
+        y: "µJ (logarithmic)",
+        scale: Scale::Linear,
+        percent: false,
+    };
+    chart.dots_by_decades(&names, &series)
 }
 
 fn cells(accumulates: Option<f64>, entries: &[&Value]) -> Vec<String> {

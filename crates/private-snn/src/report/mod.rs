@@ -20,7 +20,7 @@ mod verdict;
 pub(crate) use curves::{Curves, curves};
 pub(crate) use html::{Cell, escape, figure, table, whole};
 pub use json::{About, build, records};
-pub(crate) use layers::energy_by_layer;
+pub(crate) use layers::{energy_by_layer, energy_chart};
 pub use page::page;
 pub use paper::Paper;
 pub use pictures::{Pictures, drawing_name, overview};

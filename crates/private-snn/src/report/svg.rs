@@ -102,7 +102,7 @@ impl Chart<'_> {
         };
         let to_x = |x: f64| LEFT + (place(x) - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT);
         let to_y = |y: f64| TOP + (1.0 - (y - bottom) / (top - bottom)) * (HEIGHT - TOP - BOTTOM);
-        let mut svg = self.frame(lines.len(), (bottom, top), &to_y);
+        let mut svg = self.frame(lines.len(), &quarters(bottom, top), &to_y);
         for x in self.ticks(points().map(|&(x, _)| x).collect()) {
             let _ = write!(
                 svg,
@@ -155,20 +155,14 @@ impl Chart<'_> {
         svg
     }
 
-    /// Title, vertical axis and labels, with room for so many `rows` below.
-    pub(super) fn frame(
-        &self,
-        rows: usize,
-        (bottom, top): (f64, f64),
-        to_y: &dyn Fn(f64) -> f64,
-    ) -> String {
+    /// Title, vertical axis marked at `ticks`, and labels, with room for so many `rows` below.
+    pub(super) fn frame(&self, rows: usize, ticks: &[f64], to_y: &dyn Fn(f64) -> f64) -> String {
         let height = HEIGHT + ROW * rows as f64;
         let mut svg = format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" font-size="12" fill="#111827"><title>{}</title><rect width="{WIDTH}" height="{height}" fill="#fff"/>"##,
             escape(self.description)
         );
-        for tick in 0..=4 {
-            let value = bottom + (top - bottom) * f64::from(tick) / 4.0;
+        for &value in ticks {
             let y = to_y(value);
             let _ = write!(
                 svg,
@@ -220,6 +214,12 @@ impl Chart<'_> {
             number(value)
         }
     }
+}
+
+/// Where a vertical axis without other marks has them.
+pub(super) fn quarters(bottom: f64, top: f64) -> Vec<f64> {
+    let marks = (0..=4).map(|tick| bottom + (top - bottom) * f64::from(tick) / 4.0);
+    marks.collect()
 }
 
 pub(super) fn legend(svg: &mut String, row: usize, colour: &str, dash: &str, name: &str) {
