@@ -81,8 +81,11 @@ fn windows<'a>(run: &'a Value, network: &str) -> &'a [Value] {
         .map_or(&[], Vec::as_slice)
 }
 
-/// Points (T, accuracy): those on the images of the first window, which are the most, and those on fewer.
-fn mean_by_t(runs: &[&Value], network: &str) -> (Vec<(f64, f64)>, Vec<(f64, f64)>) {
+/// Points (T, accuracy).
+type Points = Vec<(f64, f64)>;
+
+/// Those on the images of the first window, which are the most, and those on fewer.
+fn mean_by_t(runs: &[&Value], network: &str) -> (Points, Points) {
     let Some(first) = runs.first() else {
         return Default::default();
     };
