@@ -127,13 +127,13 @@ fn likeness_is_the_highest_correlation() -> Outcome<()> {
     // brighter and of more contrast, reversed, flat
     let made = features(&[11.0, 31.0, 51.0, 5.0, 3.0, 1.0, 7.0, 7.0, 7.0], 3)?;
     let found = likeness(&made, &unseen, &training)?;
-    let half = 0.75f64.sqrt();
-    // with the first row: 1, -1, 0; with the second: -half, half, 0
+    let high = 0.75f64.sqrt();
+    // with the first row: 1, -1, 0; with the second: -high, high, 0
     for (got, expected) in [
         (found.largest, 1.0),
-        (found.median, half),
-        (found.limit, half),
-        (found.median_unseen, (0.5 + half) / 2.0),
+        (found.median, high),
+        (found.limit, high),
+        (found.median_unseen, (0.5 + high) / 2.0),
         (found.beyond, 1.0 / 3.0),
     ] {
         assert!((got - expected).abs() < 1e-6, "{got} for {expected}");
@@ -142,7 +142,15 @@ fn likeness_is_the_highest_correlation() -> Outcome<()> {
         (found.samples, found.unseen_samples, found.training_samples),
         (3, 2, 2)
     );
+    let parts = [
+        features(&[1.0, 2.0, 3.0], 3)?,
+        features(&[3.0, 2.0, 2.0], 3)?,
+    ];
+    let whole = Features::concat(&parts)?;
+    assert_eq!(likeness(&made, &unseen, &whole)?, found);
+    assert!(Features::concat(&[]).is_err());
     let wider = features(&[1.0, 2.0], 2)?;
+    assert!(Features::concat(&[whole, wider.clone()]).is_err());
     assert!(likeness(&wider, &unseen, &training).is_err());
     Ok(())
 }

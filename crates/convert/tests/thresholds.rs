@@ -206,8 +206,8 @@ fn batch_norm_rule_takes_shift_and_scale() {
 }
 
 /// The hidden layer's threshold, from propagated moments, is near the largest mean + 3 deviations that inputs with
-/// those statistics really give: on an untrained network, whose channels are nearly independent, from four fifths of it to four times
-/// as much.
+/// those statistics really give: on an untrained network, whose channels are nearly independent, from four fifths of it to
+/// four times as much.
 #[test]
 fn propagated_moments_are_near_the_measured_ones() {
     let topology = Topology::new(

@@ -19,8 +19,8 @@ pub struct EncryptConfig {
     pub epochs: usize,
     /// Images per step of the optimiser. Default 32.
     pub batch: usize,
-    /// Images per pass through the network, where that is fewer than `batch`: gradients are summed over the pieces of a batch, which saves
-    /// memory and changes the result by rounding alone. Default none: the whole batch.
+    /// Images per pass through the network, where that is fewer than `batch`: gradients are summed over the pieces of a batch,
+    /// which saves memory and changes the result by rounding alone. Default none: the whole batch.
     pub micro_batch: Option<usize>,
     /// Learning rate before the schedule. Default 1e-4.
     pub learning_rate: f64,

@@ -39,8 +39,9 @@ pub struct SpikeGradientConfig {
     pub through: Through,
     /// The attacker's surrogate; none takes the one that the network was trained with. Rates have none.
     pub surrogate: Option<Surrogate>,
-    /// Whether the gradient leaves out the way through the reset; none takes it as the network was trained. With that way the
-    /// membrane does not count a spike's gradient again at every later step. Rates have no reset.
+    /// Whether the gradient leaves out the way through the reset; none does as in the network's training. Without that way a
+    /// membrane that does not leak hands a spike's gradient on to every later step, as if the spike had not taken its threshold
+    /// away. Rates have no reset.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detach_reset: Option<bool>,
     /// The ascent.

@@ -62,6 +62,29 @@ impl Features {
         Ok(Self { values, dimension })
     }
 
+    /// The rows of several parts, in order.
+    ///
+    /// # Errors
+    /// No part; features of different lengths.
+    pub fn concat(parts: &[Self]) -> Result<Self> {
+        let first = parts.first();
+        let dimension = first.map_or(0, Self::dimension);
+        if dimension == 0 || parts.iter().any(|part| part.dimension != dimension) {
+            return Err(Error::argument(
+                "features",
+                "needs at least one part, and all of one length",
+            ));
+        }
+        Ok(Self {
+            values: parts
+                .iter()
+                .flat_map(|part| &part.values)
+                .copied()
+                .collect(),
+            dimension,
+        })
+    }
+
     /// Number of images, N.
     pub fn len(&self) -> usize {
         self.values.len() / self.dimension

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use attack_eval::metrics::likeness::UNSEEN_BELOW;
 use snn_core::energy::{AC_PICOJOULE, MAC_PICOJOULE, WORD_PICOJOULE};
 
 use super::conclusion::conclusion;
@@ -9,7 +10,8 @@ use super::document::Block;
 use super::experiment::Account;
 use super::gains;
 use super::overall::{Column, claims};
-use crate::report::{Row, WEIGHT_CHANGE, criterion, rows};
+use crate::report::{Row, WEIGHT_CHANGE, criterion, percent, rows};
+use crate::stages::LIKENESS_SIDE;
 
 /// What the energy figures are.
 fn energy() -> String {
@@ -117,15 +119,18 @@ fn legend(pictures: Option<(u64, u64)>) -> [String; 5] {
          of two readings, of ReLUs and of rates; source networks of clipped activations are no networks of ReLUs, and for them \
          that of rates is the one that tells. Moved by: the largest |W' - W| / |W| of a layer."
             .into(),
-        "Synthetic images like training images: the share of them whose likeness to a training image, the highest correlation \
-         with any, is beyond that of 95 % of unseen test images, on the judge's features and on means of 4x4 pixels. About 5 % if \
-         they are as like the training images as new photographs are, 100 % if they are copies. What a synthetic image tells of \
-         the training set without being like one of its images is not measured."
-            .into(),
+        format!(
+            "Synthetic images like training images: the share of them whose likeness to a training image, the highest \
+             correlation with any, is beyond that of {} of unseen test images, on the judge's features and on means of \
+             {LIKENESS_SIDE}x{LIKENESS_SIDE} pixels. About {} if they are as like the training images as new photographs are, 100 % if they are \
+             copies. What a synthetic image tells of the training set without being like one of its images is not measured.",
+            percent(UNSEEN_BELOW),
+            percent(1.0 - UNSEEN_BELOW)
+        ),
         energy(),
         format!(
             "A1 raises a class score of the weights so read, A2 of the running network, by a gradient through its spikes, as the \
-             paper's, or through their rates, which is the stronger where a network seldom spikes: share of the pictures so rebuilt, \
+             paper's, or through their rates; which of the two finds more depends on the network and on how smooth the pictures are held: share of the pictures so rebuilt, \
              {count} of a network, in which an independent judge recognises their class; judge: its accuracy on real test \
              images. The two attacks may differ in pictures and iterations: each is to be compared across networks, not with \
              the other. Largest standard error of a share: {error}. {}",

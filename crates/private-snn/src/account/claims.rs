@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use attack_eval::metrics::likeness::UNSEEN_BELOW;
+
 use super::conclusion::conclusion;
 use super::document::Block;
 use super::experiment::Account;
 use super::outdated;
 use super::overall::{Column, claims};
-use crate::report::{LOST, Row, WEIGHT_CHANGE, lost_much, rows, show};
+use crate::report::{LOST, Row, Unit, WEIGHT_CHANGE, lost_much, percent, rows, show};
 
 /// What decides about each claim, in words, with the row of the report.
 const DECIDING: [(&str, &str); 10] = [
@@ -19,7 +21,7 @@ const DECIDING: [(&str, &str); 10] = [
     ("energy gain by events", "energy.ratio_events"),
     ("energy gain with memory", "energy.ratio_memory"),
     (
-        "synthetic images more like a training image than 95 % of unseen photographs are",
+        "synthetic images more like a training image than nearly all unseen photographs are",
         "synthetic.likeness.features.beyond",
     ),
     (
@@ -85,15 +87,19 @@ pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
             rows: lines.collect(),
         },
         Block::Text(conclusion(columns, accounts)),
-        Block::Text(
-            "From the lowest to the highest variant, means over the seeds of each. Energy gain: the source network's energy over \
+        Block::Text(format!(
+            "From the lowest to the highest variant, means over the seeds of each; in brackets how many have the figure, where not \
+             all do. A negative loss: more accurate than the source. Weights moved: the relative change of the layer that \
+             changed most. Nearly all: {nearly_all} of test images, so that of \
+             as many new photographs about {rest} would be more like a training image. Energy gain: the source network's energy over \
              the spiking one's, estimated for 45 nm, so that below 1 the spiking network needs more; by rate leaves out the \
              factor T that an inference of T steps has, by events counts every spike, with memory every word moved as well. A1 \
              rebuilds pictures of the classes from the weights read as an ANN, A2 from the running network; recognised: the \
              share of them in which an independent judge sees their class. Each variant, what is measured exactly, how, with \
-             which error and under which command: [docs/RESULTS.md](docs/RESULTS.md)."
-                .into(),
-        ),
+             which error and under which command: [docs/RESULTS.md](docs/RESULTS.md).",
+            nearly_all = percent(UNSEEN_BELOW),
+            rest = percent(1.0 - UNSEEN_BELOW),
+        )),
     ]
 }
 
@@ -118,7 +124,16 @@ fn range(variants: &[(&Account, &String)], row: &Row) -> String {
     let (Some(least), Some(most)) = (least, most) else {
         return "–".into();
     };
-    let [least, most] = [least, most].map(|mean| show(Some(mean), row.unit));
+    let partial = match means.len() == variants.len() {
+        true => String::new(),
+        false => format!(" ({} of {})", means.len(), variants.len()),
+    };
+    format!("{}{partial}", from_to(least, most, row.unit))
+}
+
+/// Two figures, or the one that both are.
+pub fn from_to(least: f64, most: f64, unit: Unit) -> String {
+    let [least, most] = [least, most].map(|figure| show(Some(figure), unit));
     match least == most {
         true => least,
         false => format!("{least} to {most}"),
@@ -165,7 +180,7 @@ mod tests {
             rows[1].0,
             "energy gain by rate, of those that lost at most 2 points"
         );
-        assert_eq!(rows[1].1[1], "30.00x to 90.00x");
+        assert_eq!(rows[1].1[1], "30.00x to 90.00x (2 of 3)");
         assert_eq!(rows[3].1, ["–", "–"]);
     }
 

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::claims::from_to;
 use super::experiment::Account;
 use super::outdated;
 use super::overall::Column;
-use crate::report::{Failure, Unit, WEIGHT_CHANGE, show};
+use crate::report::{Failure, Unit, WEIGHT_CHANGE};
 
 /// How many variants are named one by one.
 const NAMED: usize = 6;
@@ -65,10 +66,9 @@ fn moved(changes: &[f64]) -> String {
         return String::new();
     };
     format!(
-        " It was judged at the settings of these experiments, with which it moves a layer's weights by {} to {}; what is hidden \
-         and what is lost where it moves them further is in the sweeps of its learning rate.",
-        show(Some(least), Unit::Percent),
-        show(Some(most), Unit::Percent)
+        " It was judged at the settings of these experiments, with which it moves the weights of the layer that changes most by \
+         {}; what is hidden and what is lost where it moves them further is in the sweeps of its learning rate.",
+        from_to(least, most, Unit::Percent)
     )
 }
 
@@ -112,7 +112,7 @@ mod tests {
         let part = place("a part of what these attacks can see (b, cpu: modern; c, cpu: modern);");
         assert!(part < place("hides nothing that these attacks can see (a, cpu: modern)"));
         assert!(part < place("is seen (d, cpu: modern)"));
-        place("moves a layer's weights by 3.0 % to 8.9 %;");
+        place("changes most by 3.0 % to 8.9 %;");
 
         let many = ["e", "f", "g", "h", "i", "j", "k"].map(|name| record(name, 0.89, 0.8));
         let said = conclusion(&[], &[&records[3..], many.as_slice()].concat());
@@ -136,7 +136,7 @@ mod tests {
         assert!(
             !said.contains("hides nothing")
                 && said.contains("with other settings: a, cpu: modern. ")
-                && said.contains("by 3.0 % to 3.0 %"),
+                && said.contains("most by 3.0 %;"),
             "{said}"
         );
     }

@@ -57,15 +57,29 @@ impl Account {
     /// What the gradient of attack A2 on a variant goes back through.
     pub fn through(&self, variant: &str) -> &'static str {
         let settings = &self.evidence["runs"][0]["settings"]["variants"][variant];
-        match settings["attack"]["spike_gradient"]["through"].as_str() {
-            Some("rates") => "rates",
+        let attack = &settings["attack"]["spike_gradient"];
+        match (attack["through"].as_str(), attack["detach_reset"].as_bool()) {
+            (Some("rates"), _) => "rates",
+            (_, Some(false)) => "spikes and resets",
             _ => "spikes",
         }
     }
 
     /// The mean over the seeds of a row's figure.
     pub fn mean(&self, variant: &str, key: &str) -> Option<f64> {
-        self.evidence["variants"][variant][key]["mean"].as_f64()
+        self.spread(variant, key).map(|(mean, _)| mean)
+    }
+
+    /// Mean and deviation over the seeds of a row's figure: as they were recorded, or of a row that there was not yet when they
+    /// were, from the runs.
+    fn spread(&self, variant: &str, key: &str) -> Option<(f64, Option<f64>)> {
+        let recorded = &self.evidence["variants"][variant][key];
+        if let Some(mean) = recorded["mean"].as_f64() {
+            return Some((mean, recorded["deviation"].as_f64()));
+        }
+        let runs = self.evidence["runs"].as_array()?.iter();
+        let figures: Option<Vec<f64>> = runs.map(|run| row_figure(run, variant, key)).collect();
+        spread(&figures?)
     }
 
     /// Name of the variant at the top.
@@ -98,15 +112,13 @@ impl Account {
     }
 
     /// The charts of a variant, each with the name of its file.
-    pub fn charts(&self, variant: &str) -> [(String, String); 2] {
-        let energies = self.energies(variant);
-        [
-            (self.drawing(variant, "accuracy"), self.curves(variant).svg),
-            (
-                self.drawing(variant, "energy"),
-                energy_chart(&energies, "Energy per image by layer"),
-            ),
-        ]
+    pub fn charts(&self, variant: &str) -> Vec<(String, String)> {
+        let accuracy = self.curves(variant).svg;
+        let energy = energy_chart(&self.energies(variant), "Energy per image by layer");
+        let energy = energy.map(|svg| (self.drawing(variant, "energy"), svg));
+        std::iter::once((self.drawing(variant, "accuracy"), accuracy))
+            .chain(energy)
+            .collect()
     }
 
     /// A variant's curves, mean over the seeds.
@@ -124,8 +136,7 @@ impl Account {
     /// The figure of a row, mean and deviation over the seeds where there are several; none if there is none. A Fréchet
     /// distance stands before those that real images and noise have.
     pub fn cell(&self, variant: &str, row: &Row) -> Option<String> {
-        let mean = self.mean(variant, &row.key)?;
-        let deviation = self.evidence["variants"][variant][&row.key]["deviation"].as_f64();
+        let (mean, deviation) = self.spread(variant, &row.key)?;
         let figure = show_spread(mean, deviation, row.unit);
         let figure = match self.anchors(variant, &row.key) {
             Some([floor, ceiling]) => format!("{figure} ({floor:.2} … {ceiling:.2})"),

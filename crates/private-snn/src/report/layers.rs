@@ -59,9 +59,12 @@ fn energy_series(energies: &[&Value]) -> (Vec<String>, Vec<(String, Vec<f64>)>) 
     (layers.iter().map(layer_name).collect(), series.into())
 }
 
-/// The chart of these.
-pub fn energy_chart(energies: &[&Value], description: &str) -> String {
+/// The chart of these; none if there is none.
+pub fn energy_chart(energies: &[&Value], description: &str) -> Option<String> {
     let (names, series) = energy_series(energies);
+    if names.is_empty() {
+        return None;
+    }
     let chart = Chart {
         description,
         x: "layer",
@@ -69,7 +72,7 @@ pub fn energy_chart(energies: &[&Value], description: &str) -> String {
         scale: Scale::Linear,
         percent: false,
     };
-    chart.dots_by_decades(&names, &series)
+    Some(chart.dots_by_decades(&names, &series))
 }
 
 fn cells(accumulates: Option<f64>, entries: &[&Value]) -> Vec<String> {

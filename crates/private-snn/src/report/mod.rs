@@ -27,8 +27,8 @@ pub use pictures::{Pictures, drawing_name, overview};
 pub(crate) use results::spread;
 pub use results::{Results, file_name};
 pub(crate) use rows::{
-    Row, Unguided, Unit, WEIGHT_CHANGE, figure as row_figure, rows, show, show_spread, target_name,
-    unguided,
+    Row, Unguided, Unit, WEIGHT_CHANGE, figure as row_figure, percent, rows, show, show_spread,
+    target_name, unguided,
 };
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale, Stroke};

@@ -95,7 +95,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "synthetic.likeness.features.beyond",
-            "Synthetic images: share more like a training image than 95 % of unseen real images are, on the judge's features",
+            "Synthetic images: share more like a training image than nearly all unseen real images are, on the judge's features",
             Percent,
         ),
         row(
@@ -327,6 +327,11 @@ fn classes(report: &Value) -> Option<usize> {
 pub fn cell(report: &Value, variant: &str, row: &Row) -> String {
     let figure = show(figure(report, variant, &row.key), row.unit);
     unguided(report, variant, &row.key).shown(figure)
+}
+
+/// A share in whole percents.
+pub fn percent(share: f64) -> String {
+    format!("{:.0} %", share * 100.0)
 }
 
 /// A figure in its unit.

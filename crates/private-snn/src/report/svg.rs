@@ -262,7 +262,7 @@ fn extent(values: impl Iterator<Item = f64>) -> (f64, f64) {
     }
 }
 
-/// The largest of 1, 2 and 5 times powers of ten that is at most a `span` above 0.
+/// The largest number of 1, 2 and 5 times the powers of ten that is at most `span`.
 fn round_step(span: f64) -> f64 {
     let power = 10f64.powf(span.log10().floor());
     let steps = [5.0, 2.0, 1.0].into_iter().map(|step| step * power);

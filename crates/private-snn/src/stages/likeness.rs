@@ -13,8 +13,11 @@ use crate::store::Finished;
 /// Synthetic images, and test images beside them, that are compared with all training images.
 const IMAGES: usize = 500;
 
+/// Training images that are held as f32 at a time.
+const PART: usize = 4_000;
+
 /// Pixels are compared as means of squares of so many by as many.
-const SIDE: usize = 4;
+pub const SIDE: usize = 4;
 
 /// Figures of the stage.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -40,18 +43,31 @@ pub fn likeness(
     let config = (IMAGES, SIDE);
     ctx.stage(Some(name), "likeness", &config, &upstream, |_, watch| {
         let judge = train::load(ctx, judge)?;
-        let (training, _) = Data::images(&ctx.data.set.train, 0)?;
         let (unseen, _) = Data::images(&ctx.data.set.test, IMAGES)?;
         let made = spread_out(&synth::load(ctx, synthetic)?.images)?;
         let mut step = |done, what: &str| progress::report(watch, what, done, 2, "");
         step(0, "comparison on the judge's features")?;
         let of = |images: &Tensor| Features::extract(&judge, images, train::BATCH);
-        let features = compare(&of(&made)?, &of(&unseen)?, &of(&training)?)?;
+        let features = compare(&of(&made)?, &of(&unseen)?, &training(ctx, of)?)?;
         step(1, "comparison on pixels")?;
         let of = |images: &Tensor| Features::pixels(images, SIDE);
-        let pixels = compare(&of(&made)?, &of(&unseen)?, &of(&training)?)?;
+        let pixels = compare(&of(&made)?, &of(&unseen)?, &training(ctx, of)?)?;
         Ok((Vec::new(), LikenessFigures { features, pixels }))
     })
+}
+
+/// Features of all training images, some at a time: as f32 they take four times what they do as bytes.
+fn training(
+    ctx: &Context,
+    of: impl Fn(&Tensor) -> attack_eval::Result<Features>,
+) -> Result<Features> {
+    let split = &ctx.data.set.train;
+    let mut parts = Vec::new();
+    for start in (0..split.len()).step_by(PART) {
+        let part = split.subset(start..split.len().min(start + PART))?;
+        parts.push(of(&Data::images(&part, 0)?.0)?);
+    }
+    Ok(Features::concat(&parts)?)
 }
 
 /// So many images of a set, at equal distances.

@@ -31,7 +31,7 @@ pub use convert::ConversionFigures;
 pub use encrypt::EncryptionFigures;
 pub use evaluate::{EvaluationFigures, WindowAccuracy};
 pub use leakage::LeakageFigures;
-pub use likeness::LikenessFigures;
+pub use likeness::{LikenessFigures, SIDE as LIKENESS_SIDE};
 pub use measure::{Measures, Reach, Rebuilt, measure};
 pub use pipeline::{Goal, Outcome, VariantOutcome, run};
 pub use synth::{SynthFigures, load_synthetic};

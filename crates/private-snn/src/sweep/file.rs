@@ -151,13 +151,18 @@ impl Sweep {
         replaced && !matches!(self.search, Search::Each {})
     }
 
-    /// The first fixed setting that one of the keys, given with their short names, replaces.
+    /// The first fixed setting that one of the keys, given with their short names, replaces in every run to no purpose. That of
+    /// a range tells whether whole numbers are meant.
     fn set_beside<'a>(&'a self, names: &[(&str, &'a String)]) -> Option<(&'a String, &'a String)> {
+        if let Search::Each {} = self.search {
+            return None;
+        }
         self.set.iter().find_map(|set| {
             let (assigned, _) = set.split_once('=')?;
             let assigned = self.short(assigned.trim());
-            let (_, key) = names.iter().find(|(name, _)| within(name, assigned))?;
-            Some((set, *key))
+            let mut names = names.iter();
+            let (_, key) = names.find(|(name, _)| within(name, assigned))?;
+            matches!(self.keys[*key], Choice::Values(_)).then_some((set, *key))
         })
     }
 
@@ -192,13 +197,13 @@ impl Sweep {
             }
             if !self.goal.uses(name) {
                 bail!(
-                    "keys: {key:?}: changes nothing that is measured as far as goal = {:?} goes",
-                    self.goal
+                    "keys: {key:?}: changes nothing that is measured with this goal; set `goal` to a later stage, or leave the \
+                     key out"
                 );
             }
             names.push((name, key));
         }
-        if let (Search::Grid {}, Some((set, key))) = (&self.search, self.set_beside(&names)) {
+        if let Some((set, key)) = self.set_beside(&names) {
             bail!("set: {set:?}: is replaced in every run by keys: {key:?}; keep one of them");
         }
         for (key, choice) in &self.keys {

@@ -7,7 +7,7 @@
 //! written.
 
 mod file;
-mod frontier;
+mod leakage;
 mod merge;
 mod picture;
 mod plan;
@@ -19,7 +19,7 @@ mod table;
 mod tradeoff;
 
 pub use file::{Choice, Range, Scale, Search, Sweep};
-pub use frontier::LEAKAGE;
+pub use leakage::LEAKAGE;
 pub use merge::merge;
 pub use picture::{Picture, pictures};
 pub use plan::{Planned, Run, plan};

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::frontier::frontier;
+use super::leakage::leakage;
 use super::points::{Point, of_key};
 use super::record::Record;
 use super::table::{CONTROL, FIGURES, Figure, Row, SOURCE, rows};
@@ -44,7 +44,7 @@ pub struct Picture {
     pub svg: String,
 }
 
-/// The charts of a sweep: one of all runs and, where they differ in it, one of their energy; or one of each key where keys
+/// The charts of a sweep: one of all runs and, where they differ in it, one of their energy and one of what leaks; or one of each key where keys
 /// are changed one at a time, with the run that changes none.
 pub fn pictures(record: &Record) -> Vec<Picture> {
     let sweep = &record.header.sweep;
@@ -61,7 +61,7 @@ pub fn pictures(record: &Record) -> Vec<Picture> {
         };
         return std::iter::once(all)
             .chain(tradeoff(record, &rows))
-            .chain(frontier(record, &rows))
+            .chain(leakage(record, &rows))
             .collect();
     }
     let keys: BTreeSet<&String> = rows

@@ -284,10 +284,9 @@ impl Record {
         let old = free_beside(path);
         std::fs::rename(path, &old).with_context(|| old.display().to_string())?;
         tracing::warn!(
-            "{}: what is there is another sweep of this name ({} differ{}); kept as {}",
+            "{}: what is there differs in {}; kept as {}",
             path.display(),
             differences.join(", "),
-            if differences.len() == 1 { "s" } else { "" },
             old.display()
         );
         Ok(())

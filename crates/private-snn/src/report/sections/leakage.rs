@@ -2,11 +2,12 @@
 
 use std::fmt::Write;
 
+use attack_eval::metrics::likeness::UNSEEN_BELOW;
 use serde_json::Value;
 
 use super::{layer_name, list, section, text, variants};
 use crate::report::html::{Cell, escape, table};
-use crate::report::rows::{Unit, show, target_name, unguided};
+use crate::report::rows::{Unit, percent, show, target_name, unguided};
 
 /// Attacks and weights.
 pub fn leakage(html: &mut String, report: &Value) {
@@ -146,15 +147,19 @@ fn likeness(of: &Value) -> String {
         "Median likeness",
         "Median, unseen",
         "Largest",
-        "95 % of unseen below",
+        "Nearly all unseen below",
         "Synthetic beyond",
     ]
     .map(String::from);
     table(
         "likeness",
-        "Whether the synthetic images repeat training images. Likeness: the highest correlation of an image with any training \
-         image, 1 for a copy; unseen images are real test images. If the synthetic images are as like the training images as \
-         unseen images are, about 5 % of them lie beyond what 95 % of the unseen ones stay below.",
+        &format!(
+            "Whether the synthetic images repeat training images. Likeness: the highest correlation of an image with any \
+             training image, 1 for a copy; unseen images are real test images, nearly all of them {}. If the synthetic images \
+             are as like the training images as unseen images are, about {} of them lie beyond that.",
+            percent(UNSEEN_BELOW),
+            percent(1.0 - UNSEEN_BELOW)
+        ),
         &head,
         &lines,
     )

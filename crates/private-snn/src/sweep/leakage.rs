@@ -21,7 +21,7 @@ const LEAKS: [&str; 4] = [
 
 /// The chart of a sweep whose runs move the weights more or less far and are attacked: each leak against the accuracy of the
 /// encrypted network, a mark for each choice of settings. Means over the seeds.
-pub fn frontier(record: &Record, rows: &[Row]) -> Option<Picture> {
+pub fn leakage(record: &Record, rows: &[Row]) -> Option<Picture> {
     let (accuracy, attack) = (figure("encrypted at T")?, figure("A1 recognised")?);
     let moved = figure("weight change")?;
     let changes = rows.iter().filter_map(|row| row.mean(moved));
@@ -29,7 +29,7 @@ pub fn frontier(record: &Record, rows: &[Row]) -> Option<Picture> {
         (low.min(change), high.max(change))
     });
     let is_attacked = rows.iter().any(|row| row.mean(attack).is_some());
-    if !is_attacked || high / low < TELLING {
+    if !is_attacked || low <= 0.0 || high / low < TELLING {
         return None;
     }
     let lines: Vec<Line> = LEAKS
@@ -100,7 +100,7 @@ mod tests {
     }
 
     fn drawn(record: &Record) -> Option<Picture> {
-        frontier(record, &rows(record))
+        leakage(record, &rows(record))
     }
 
     #[test]
@@ -120,6 +120,7 @@ mod tests {
     #[test]
     fn weights_that_move_alike_or_are_not_attacked_are_not_drawn() {
         assert!(drawn(&with([0.10, 0.11, 0.12])).is_none());
+        assert!(drawn(&with([0.0, 0.0, 0.0])).is_none());
         assert!(drawn(&record(3, &[0, 1, 2])).is_none());
         assert!(drawn(&record(3, &[])).is_none());
     }
