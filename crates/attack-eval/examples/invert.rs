@@ -87,7 +87,7 @@ fn main() -> Outcome<()> {
         let outcome = scorer.score(name, "victim", &made)?;
         println!(
             "{name}: victim's confidence {:.2}, judge recognises {:.0} % (top 5 {:.0} %), \
-             FID {:.1} (real {:.1}, noise {:.1}), nearest training image at {:.2} (real images {:.2})",
+             FID {:.1} (real {:.1}, noise {:.1}), nearest training image at {:.2} (real images {:.2?})",
             outcome.target_confidence,
             100.0 * outcome.judge_top1,
             100.0 * outcome.judge_top5,

@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use snn_core::ops::qcfs::MAX_LEVELS;
 use snn_core::{ActivationFunction, Layer, Parameters, SpikingNetwork, Topology};
 
-use crate::Result;
+use crate::{Error, Result};
 
 /// The network of the rates that a spiking network tends to as T grows, clipping included.
 ///
@@ -25,12 +25,30 @@ use crate::Result;
 /// Leak and the initial membrane are ignored, dropout layers are kept.
 ///
 /// # Errors
-/// A tensor that is missing from the network or cannot be read.
+/// A population that no weighted layer or shortcut of its own feeds, so that there is no weight to hold its thresholds; a
+/// tensor that is missing from the network or cannot be read.
 pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
     let topology = network.topology();
     let device = network.parameters().device();
     let mut tensors = BTreeMap::new();
     let mut layers = topology.layers().to_vec();
+    let fed: Vec<usize> = topology
+        .weighted()
+        .into_iter()
+        .filter_map(|index| population_after(topology, index))
+        .collect();
+    if let Some(unfed) = topology
+        .activations()
+        .into_iter()
+        .find(|i| !fed.contains(i))
+    {
+        return Err(Error::argument(
+            "network",
+            format!(
+                "layer {unfed} spikes, but no layer of weights feeds it alone: its rates have no reading in weights"
+            ),
+        ));
+    }
     for index in topology.weighted() {
         let weight = network.parameters().weight(index)?.detach();
         let bias = network.parameters().bias(index).map(Tensor::detach);

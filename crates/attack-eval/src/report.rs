@@ -18,14 +18,15 @@ pub struct AttackOutcome {
     pub target: String,
     /// Number of reconstructions.
     pub samples: usize,
-    /// How many of them never had a gradient to follow: they say nothing of what the network hides.
+    /// How many of them had no gradient to follow in more than half of their iterations: they say nothing of what the network
+    /// hides.
     pub without_gradient: usize,
     /// Share of the reconstructions in which the judge sees their class.
     pub judge_top1: f64,
     /// Share whose class is among the judge's five highest.
     pub judge_top5: f64,
-    /// `judge_top1` of each class.
-    pub per_class_top1: Vec<f64>,
+    /// `judge_top1` of each class; none for a class without reconstructions.
+    pub per_class_top1: Vec<Option<f64>>,
     /// Mean probability of the class for the network that was ascended on: for A1 on a spiking network that is its reading.
     pub target_confidence: f64,
     /// Fréchet distance between reconstructions and real images, on the judge's features.
@@ -46,9 +47,9 @@ pub struct AttackOutcome {
     pub nearest_distance: f64,
     /// Its median.
     pub nearest_distance_median: f64,
-    /// The mean for real images against the other real images of their class: what a new real picture would score, or less
-    /// where the judge was trained on these.
-    pub nearest_distance_real: f64,
+    /// The mean for as many real images, each against all other real images of its class: what a new real picture would score,
+    /// or less where the judge was trained on these. None if there is but one of each class.
+    pub nearest_distance_real: Option<f64>,
     /// Position of each reconstruction's nearest image in the real set.
     pub nearest_indices: Vec<usize>,
     /// Mean structural similarity to that image; none for images below 11x11.

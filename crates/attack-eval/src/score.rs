@@ -55,7 +55,8 @@ impl Scorer {
     /// Judges a reconstruction.
     ///
     /// # Errors
-    /// Images that do not fit the judge, fewer than two images, a class without a real image.
+    /// Images that do not fit the judge, fewer than two images, a class without a real image, confidences or counts of guided
+    /// iterations that are not one for each image.
     pub fn score(
         &self,
         attack: &str,
@@ -67,8 +68,20 @@ impl Scorer {
             classes,
             confidence,
             guided,
+            ..
         } = reconstruction;
         let judged = judge(&self.judge, images, classes, self.batch)?;
+        if [confidence.len(), guided.len()] != [judged.samples; 2] {
+            return Err(Error::argument(
+                "reconstruction",
+                format!(
+                    "needs a confidence and a count of guided iterations for each of {} images, got {} and {}",
+                    judged.samples,
+                    confidence.len(),
+                    guided.len()
+                ),
+            ));
+        }
         let labels = check::labels(
             "classes",
             classes,
@@ -83,14 +96,10 @@ impl Scorer {
             attack: attack.into(),
             target: target.into(),
             samples: judged.samples,
-            without_gradient: guided.iter().filter(|&&steps| steps == 0).count(),
+            without_gradient: reconstruction.without_gradient(),
             judge_top1: judged.top1,
             judge_top5: judged.top5,
-            per_class_top1: judged
-                .per_class_top1
-                .iter()
-                .map(|share| share.unwrap_or(0.0))
-                .collect(),
+            per_class_top1: judged.per_class_top1,
             target_confidence: confidence.iter().map(|&p| f64::from(p)).sum::<f64>()
                 / confidence.len() as f64,
             fid: anchored.fid,
@@ -102,7 +111,7 @@ impl Scorer {
             feature_dimension: anchored.dimension,
             nearest_distance: found.mean,
             nearest_distance_median: found.median,
-            nearest_distance_real: self.nearest_of_real(&held, &rest)?,
+            nearest_distance_real: self.nearest_of_real(&held)?,
             nearest_ssim: self.similarity(images, &found)?,
             nearest_indices: found.indices,
         })
@@ -149,24 +158,22 @@ impl Scorer {
         (held.to_vec(), rest.to_vec())
     }
 
-    fn nearest_of_real(&self, held: &[usize], rest: &[usize]) -> Result<f64> {
-        let classes =
-            |part: &[usize]| -> Vec<u32> { part.iter().map(|&i| self.classes[i]).collect() };
-        let others = classes(rest);
-        // a class may by chance have no image in the rest: its images have nothing to be compared with
-        let held: Vec<usize> = held
-            .iter()
-            .copied()
-            .filter(|&i| others.contains(&self.classes[i]))
-            .collect();
-        let features = self.features.select(&held)?;
-        Ok(nearest(
-            &features,
-            &classes(&held),
-            &self.features.select(rest)?,
-            &others,
-        )?
-        .mean)
+    /// Mean distance of the images `held` to the nearest other one of their class, those aside that are the only one.
+    fn nearest_of_real(&self, held: &[usize]) -> Result<Option<f64>> {
+        let mut distances = Vec::with_capacity(held.len());
+        for &index in held {
+            let is_other = |i: &usize| *i != index && self.classes[*i] == self.classes[index];
+            let others: Vec<usize> = (0..self.classes.len()).filter(is_other).collect();
+            if others.is_empty() {
+                continue;
+            }
+            let class = vec![self.classes[index]; others.len()];
+            let own = self.features.select(&[index])?;
+            let found = nearest(&own, &class[..1], &self.features.select(&others)?, &class)?;
+            distances.push(found.mean);
+        }
+        let count = distances.len() as f64;
+        Ok((count > 0.0).then(|| distances.iter().sum::<f64>() / count))
     }
 
     fn similarity(&self, images: &Tensor, found: &Nearest) -> Result<Option<f64>> {

@@ -3,7 +3,7 @@
 mod common;
 
 use ann::Ann;
-use attack_eval::metrics::{Features, frechet_distance, judge, likeness, nearest, ssim};
+use attack_eval::metrics::{Features, Gauge, Windows, frechet_distance, judge, nearest, ssim};
 use attack_eval::report::leakage;
 use attack_eval::{Reconstruction, Scorer};
 use candle_core::{Device, Tensor};
@@ -123,10 +123,11 @@ fn nearest_image_of_the_class() -> Outcome<()> {
 #[test]
 fn likeness_is_the_highest_correlation() -> Outcome<()> {
     let training = features(&[1.0, 2.0, 3.0, 3.0, 2.0, 2.0], 3)?;
-    let unseen = features(&[1.0, 3.0, 2.0, 0.0, 0.0, 1.0], 3)?;
+    let unseen = [features(&[1.0, 3.0, 2.0, 0.0, 0.0, 1.0], 3)?];
     // brighter and of more contrast, reversed, flat
     let made = features(&[11.0, 31.0, 51.0, 5.0, 3.0, 1.0, 7.0, 7.0, 7.0], 3)?;
-    let found = likeness(&made, &unseen, &training)?;
+    let gauge = Gauge::new(&training, &unseen)?;
+    let found = gauge.measure(std::slice::from_ref(&made))?;
     let high = 0.75f64.sqrt();
     // with the first row: 1, -1, 0; with the second: -high, high, 0
     for (got, expected) in [
@@ -142,39 +143,65 @@ fn likeness_is_the_highest_correlation() -> Outcome<()> {
         (found.samples, found.unseen_samples, found.training_samples),
         (3, 2, 2)
     );
+    // the best view counts: the flat one's is a copy
+    let other = features(&[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 3.0, 2.0, 2.0], 3)?;
+    let best = gauge.measure(&[made.clone(), other])?;
+    assert!((best.median - 1.0).abs() < 1e-6 && (best.beyond - 2.0 / 3.0).abs() < 1e-6);
     let parts = [
         features(&[1.0, 2.0, 3.0], 3)?,
         features(&[3.0, 2.0, 2.0], 3)?,
     ];
-    let whole = Features::concat(&parts)?;
-    assert_eq!(likeness(&made, &unseen, &whole)?, found);
+    let whole = Gauge::new(&Features::concat(&parts)?, &unseen)?;
+    assert_eq!(whole.measure(std::slice::from_ref(&made))?, found);
     assert!(Features::concat(&[]).is_err());
     let wider = features(&[1.0, 2.0], 2)?;
-    assert!(Features::concat(&[whole, wider.clone()]).is_err());
-    assert!(likeness(&wider, &unseen, &training).is_err());
+    assert!(Features::concat(&[made.clone(), wider.clone()]).is_err());
+    for views in [vec![], vec![wider.clone()], vec![made, parts[0].clone()]] {
+        assert!(gauge.measure(&views).is_err(), "{views:?}");
+    }
+    assert!(Gauge::new(&wider, &unseen).is_err());
     Ok(())
 }
 
 #[test]
-fn copies_are_more_like_the_training_images_than_unseen_ones() -> Outcome<()> {
+fn altered_copies_are_more_like_the_training_images_than_unseen_ones() -> Outcome<()> {
     let images = |count: usize, name: &str| {
         let seed = Seed::new(1).derive(name);
         seed.uniform(&[count, 3, 8, 8], -1.0, 1.0, &Device::Cpu)
     };
     let training = images(40, "training")?;
-    let pixels = |images: &Tensor| Features::pixels(images, 2);
-    let (unseen, of_training) = (pixels(&images(40, "unseen")?)?, pixels(&training)?);
-    assert_eq!(unseen.dimension(), 3 * 4 * 4);
-    // as a thief would hide them
-    let copies = ((&training * 0.4)? + 0.3)?;
-    let copied = likeness(&pixels(&copies)?, &unseen, &of_training)?;
-    assert_eq!(copied.beyond, 1.0);
-    assert!(copied.median > 0.999999 && copied.limit < 0.9);
-    let fresh = likeness(&pixels(&images(40, "fresh")?)?, &unseen, &of_training)?;
+    let windows = Windows::new(2, 1)?;
+    let of = |images: &Tensor| Features::pixels(images, 2);
+    let views = |images: &Tensor| windows.all(images, of);
+    let middles = of(&windows.middle(&training)?)?;
+    assert_eq!(middles.dimension(), 3 * 2 * 2);
+    let unseen = views(&images(40, "unseen")?)?;
+    assert_eq!(unseen.len(), 2 * 5 * 5);
+    let gauge = Gauge::new(&middles, &unseen)?;
+    // as a thief would hide them: paler, mirrored, one pixel down and two to the right
+    let pale = ((&training * 0.4)? + 0.3)?.flip(&[3])?;
+    let (noise, black) = (
+        images(40, "border")?,
+        Tensor::full(-1f32, (40, 3, 8, 2), &Device::Cpu)?,
+    );
+    let moved = Tensor::cat(&[&noise.narrow(2, 0, 1)?, &pale.narrow(2, 0, 7)?], 2)?;
+    let moved = Tensor::cat(&[&black, &moved.narrow(3, 0, 6)?], 3)?;
+    for copies in [&pale, &moved] {
+        let copied = gauge.measure(&views(copies)?)?;
+        assert_eq!(copied.beyond, 1.0);
+        assert!(copied.median > 0.999999 && copied.limit < 0.99);
+    }
+    // which a comparison in place does not see
+    let plain = Gauge::new(&of(&training)?, &[of(&images(40, "unseen")?)?])?;
+    assert!(plain.measure(&[of(&moved)?])?.beyond < 0.5);
+    let fresh = gauge.measure(&views(&images(40, "fresh")?)?)?;
     assert!(fresh.beyond < 0.25, "{}", fresh.beyond);
     for side in [0, 9] {
         assert!(Features::pixels(&training, side).is_err());
     }
+    assert!(Windows::new(2, 0).is_err());
+    assert!(Windows::new(4, 1)?.middle(&training).is_err());
+    assert_eq!(Windows::new(0, 1)?.all(&training, of)?.len(), 2);
     Ok(())
 }
 
@@ -291,7 +318,8 @@ fn the_scorer_orders_noise_and_real_images() -> Outcome<()> {
             images,
             classes,
             confidence: vec![0.5; 60],
-            guided: vec![1; 60],
+            guided: (0..60).map(|i| i % 3).collect(),
+            iterations: 3,
         };
         Ok(scorer.score("A1", "source", &made)?)
     };
@@ -320,16 +348,19 @@ fn the_scorer_orders_noise_and_real_images() -> Outcome<()> {
     );
     assert_eq!(copied.nearest_distance, 0.0);
     assert_eq!(copied.nearest_indices, (0..60).collect::<Vec<_>>());
+    let real_distance = fresh.nearest_distance_real.unwrap();
     assert!(
-        (fresh.nearest_distance / fresh.nearest_distance_real - 1.0).abs() < 0.3,
+        (fresh.nearest_distance / real_distance - 1.0).abs() < 0.3,
         "{fresh:?}"
     );
+    // guided in none or in one of three iterations
+    assert_eq!(fresh.without_gradient, 40);
     assert!(noisy.nearest_distance > 2.0 * fresh.nearest_distance);
     assert_eq!(
         (
             fresh.nearest_ssim,
             fresh.target_confidence,
-            fresh.per_class_top1.len()
+            fresh.per_class_top1.iter().flatten().count()
         ),
         (None, 0.5, 4)
     );
@@ -345,8 +376,18 @@ fn the_scorer_orders_noise_and_real_images() -> Outcome<()> {
         classes: Tensor::new(&[0u32], &Device::Cpu)?,
         confidence: vec![1.0],
         guided: vec![1],
+        iterations: 1,
     };
     assert!(scorer.score("A1", "source", &single).is_err());
+    let mut unequal = single.clone();
+    unequal.images = real(0)?.narrow(0, 0, 2)?;
+    unequal.classes = Tensor::new(&[0u32, 0], &Device::Cpu)?;
+    assert!(scorer.score("A1", "source", &unequal).is_err());
+    unequal.confidence.push(1.0);
+    unequal.guided.push(1);
+    let of_one_class = scorer.score("A1", "source", &unequal)?;
+    assert!(of_one_class.per_class_top1[0].is_some());
+    assert_eq!(of_one_class.per_class_top1[1..], [None; 3]);
     let few = Tensor::new(&[0u32, 1, 2], &Device::Cpu)?;
     assert!(Scorer::new(&judge, &real(0)?.narrow(0, 0, 3)?, &few, 64, Seed::new(3)).is_err());
     Ok(())

@@ -8,7 +8,9 @@ use ann::{Ann, Mode};
 use attack_eval::attacks::{AscentConfig, BackConversionConfig, back_conversion};
 use attack_eval::{rate_reading, relu_reading, weight_change_by_layer};
 use candle_core::{Device, Tensor};
-use common::{Outcome, largest_difference, network, per_channel, per_layer, residual, unbroken};
+use common::{
+    Outcome, largest_difference, network, per_channel, per_layer, residual, unbroken, unfed,
+};
 use snn_core::progress::silent;
 use snn_core::rng::Seed;
 use snn_core::{SpikingNetwork, SpikingSettings};
@@ -226,5 +228,14 @@ fn a_released_file_can_be_read() -> Outcome<()> {
         reading.forward(&images, Mode::Inference)?,
     );
     assert!(largest_difference(&a, &b)? < 1e-5);
+    Ok(())
+}
+
+/// No weight could hold the thresholds of a population of pixels.
+#[test]
+fn rates_of_a_population_without_weights_are_refused() -> Outcome<()> {
+    let spiking = per_layer(&unfed(Seed::new(3))?, &[0.25])?;
+    let message = rate_reading(&spiking).unwrap_err().to_string();
+    assert!(message.contains("layer 0"), "{message}");
     Ok(())
 }

@@ -215,10 +215,9 @@ pub fn run(
         }
     };
     let [c, h, w] = target.topology().input();
-    let pixels = c * h * w;
-    let mut images = Vec::with_capacity(total * pixels);
-    let mut confidence = Vec::with_capacity(total);
-    let mut guided = Vec::with_capacity(total);
+    let mut images = Vec::new();
+    let mut confidence = Vec::new();
+    let mut guided = Vec::new();
     for first in (0..total).step_by(config.batch) {
         let last = total.min(first + config.batch);
         let mut batch = Ascent::start(
@@ -247,6 +246,7 @@ pub fn run(
         classes: Tensor::new(labels, &Device::Cpu)?,
         confidence,
         guided,
+        iterations: config.iterations,
     })
 }
 

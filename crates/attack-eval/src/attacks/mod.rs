@@ -28,12 +28,20 @@ pub struct Reconstruction {
     /// In how many of its iterations each image had a gradient to follow. With none it is still its starting noise, at
     /// most blurred or faded.
     pub guided: Vec<u32>,
+    /// Number of iterations.
+    pub iterations: usize,
 }
 
 impl Reconstruction {
     /// Number of images.
     pub fn len(&self) -> usize {
         self.confidence.len()
+    }
+
+    /// Number of images that had no gradient in more than half of the iterations.
+    pub fn without_gradient(&self) -> usize {
+        let few = |&&steps: &&u32| (steps as usize) * 2 < self.iterations;
+        self.guided.iter().filter(few).count()
     }
 
     /// Whether there is no image.

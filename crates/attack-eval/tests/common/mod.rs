@@ -67,6 +67,22 @@ pub fn unbroken(bias: bool, seed: Seed) -> Outcome<Ann> {
     drawn("unbroken", layers, bias, seed)
 }
 
+/// Spikes of the image itself, then a linear layer, for images 3x8x8 and four classes.
+pub fn unfed(seed: Seed) -> Outcome<Ann> {
+    let layers = vec![
+        Layer::Activation {
+            function: ActivationFunction::Relu,
+        },
+        Layer::Flatten,
+        Layer::Linear {
+            in_features: 192,
+            out_features: 4,
+            bias: false,
+        },
+    ];
+    drawn("unfed", layers, false, seed)
+}
+
 /// Three convolutions, the first of which also reaches the last population beside the second, for images 3x8x8 and four
 /// classes; biases drawn too.
 pub fn residual(bias: bool, seed: Seed) -> Outcome<Ann> {

@@ -11,7 +11,6 @@ use super::experiment::Account;
 use super::gains;
 use super::overall::{Column, claims};
 use crate::report::{Row, WEIGHT_CHANGE, criterion, percent, rows};
-use crate::stages::LIKENESS_SIDE;
 
 /// What the energy figures are.
 fn energy() -> String {
@@ -50,7 +49,7 @@ const A2: [&str; 2] = [
 ];
 
 /// Heads of the columns with the rows of the report that they show.
-const COLUMNS: [(&str, Shown); 10] = [
+const COLUMNS: [(&str, Shown); 11] = [
     ("source network", Shown::Best(&["ann.test_accuracy"])),
     (
         "converted without data → encrypted",
@@ -73,6 +72,13 @@ const COLUMNS: [(&str, Shown); 10] = [
         Shown::Each(&[
             "synthetic.likeness.features.beyond",
             "synthetic.likeness.pixels.beyond",
+        ]),
+    ),
+    (
+        "of moved copies of training images, on features / pixels",
+        Shown::Each(&[
+            "synthetic.likeness.features.copies_beyond",
+            "synthetic.likeness.pixels.copies_beyond",
         ]),
     ),
     (
@@ -121,9 +127,11 @@ fn legend(pictures: Option<(u64, u64)>) -> [String; 5] {
             .into(),
         format!(
             "Synthetic images like training images: the share of them whose likeness to a training image, the highest \
-             correlation with any, is beyond that of {} of unseen test images, on the judge's features and on means of \
-             {LIKENESS_SIDE}x{LIKENESS_SIDE} pixels. About {} if they are as like the training images as new photographs are, 100 % if they are \
-             copies. What a synthetic image tells of the training set without being like one of its images is not measured.",
+             correlation with any, is beyond that of {} of unseen test images: on the judge's features, mirrored or not, and on \
+             means of squares of pixels, mirrored and shifted by up to an eighth of the image. About {} if they are as like the \
+             training images as new photographs are. Copies show how much this sees: beside it the same of training images that \
+             are mirrored and shifted at random. What a synthetic image tells of the training \
+             set without being like one of its images is not measured.",
             percent(UNSEEN_BELOW),
             percent(1.0 - UNSEEN_BELOW)
         ),
@@ -295,7 +303,7 @@ mod tests {
         let Block::Table { rows, .. } = &blocks[0] else {
             panic!("{:?}", blocks[0]);
         };
-        let shown: Vec<&str> = rows.iter().map(|(_, cells)| cells[6].as_str()).collect();
+        let shown: Vec<&str> = rows.iter().map(|(_, cells)| cells[7].as_str()).collect();
         assert_eq!(shown, ["89.0 %", "60.0 %", "–"]);
         assert_eq!(rows[0].1[1], "– → 90.0 % at T = 16");
         assert_eq!(rows[0].1[3], "– / – / –");

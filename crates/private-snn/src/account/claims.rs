@@ -12,7 +12,7 @@ use super::overall::{Column, claims};
 use crate::report::{LOST, Row, Unit, WEIGHT_CHANGE, lost_much, percent, rows, show};
 
 /// What decides about each claim, in words, with the row of the report.
-const DECIDING: [(&str, &str); 10] = [
+const DECIDING: [(&str, &str); 13] = [
     (
         "lost by the encrypted network against its source",
         "encrypted.drop_vs_ann",
@@ -23,6 +23,18 @@ const DECIDING: [(&str, &str); 10] = [
     (
         "synthetic images more like a training image than nearly all unseen photographs are",
         "synthetic.likeness.features.beyond",
+    ),
+    (
+        "the same on coarse pixels",
+        "synthetic.likeness.pixels.beyond",
+    ),
+    (
+        "training images themselves, mirrored and shifted, so found",
+        "synthetic.likeness.features.copies_beyond",
+    ),
+    (
+        "the same on coarse pixels",
+        "synthetic.likeness.pixels.copies_beyond",
     ),
     (
         "A1 on the converted network, recognised",

@@ -6,39 +6,39 @@ use super::claims::from_to;
 use super::experiment::Account;
 use super::outdated;
 use super::overall::Column;
-use crate::report::{Failure, Unit, WEIGHT_CHANGE};
+use crate::report::{Finding, Unit, WEIGHT_CHANGE};
 
 /// How many variants are named one by one.
 const NAMED: usize = 6;
 
-/// In which way the encryption fails on which variants, and on which no failure is seen; those that most share first. Variants
+/// In which way the encryption fails on which variants, and on which it is not seen to; what most share first. Variants
 /// whose records are older than what their experiments' files say of them have no part in it.
 pub fn conclusion(columns: &[Column], accounts: &[Account]) -> String {
-    let mut by_failure: BTreeMap<Option<Failure>, Vec<String>> = BTreeMap::new();
+    let mut by_finding: BTreeMap<Option<Finding>, Vec<String>> = BTreeMap::new();
     let mut changes = Vec::new();
     let mut old = Vec::new();
     for account in accounts {
         let verdicts = account.verdicts();
         for variant in account.variants() {
-            let verdict = verdicts.iter().find(|(failed, _)| *failed == variant);
-            let failure = verdict.map(|(_, verdict)| verdict.failure);
+            let verdict = verdicts.iter().find(|(name, _)| *name == variant);
+            let finding = verdict.map(|(_, verdict)| verdict.finding);
             let names = match outdated::parts(columns, account, variant).is_empty() {
                 true => {
                     changes.extend(account.mean(variant, WEIGHT_CHANGE));
-                    by_failure.entry(failure).or_default()
+                    by_finding.entry(finding).or_default()
                 }
                 false => &mut old,
             };
             names.push(account.name(variant));
         }
     }
-    let all: usize = by_failure.values().map(Vec::len).sum();
-    let mut groups: Vec<(Option<Failure>, Vec<String>)> = by_failure.into_iter().collect();
+    let all: usize = by_finding.values().map(Vec::len).sum();
+    let mut groups: Vec<(Option<Finding>, Vec<String>)> = by_finding.into_iter().collect();
     groups.sort_by_key(|(_, names)| std::cmp::Reverse(names.len()));
     let mut said: Vec<String> = groups
         .into_iter()
-        .map(|(failure, names)| {
-            let words = failure.map_or("no failure of it is seen", Failure::words);
+        .map(|(finding, names)| {
+            let words = finding.map_or("what it hides was not examined", Finding::words);
             match names.len() {
                 count if count > NAMED => format!("{words} ({count} of {all} variants)"),
                 _ => format!("{words} ({})", names.join("; ")),
@@ -97,12 +97,13 @@ mod tests {
 
     #[test]
     fn failures_are_sorted_by_their_kind_the_most_common_first() {
-        // the reading fails in the first two, A1 in the first and the third, nothing in the last
+        // the reading fails in the first two, A1 in the first and the third, nothing in the fourth; the last was not attacked
         let records = [
             record("a", 0.89, 0.8),
             record("b", 0.88, 0.2),
             record("c", 0.3, 0.75),
             record("d", 0.3, 0.1),
+            record("l", 0.3, f64::NAN),
         ];
         let said = conclusion(&[], &records);
         let place = |words: &str| {
@@ -111,14 +112,21 @@ mod tests {
         };
         let part = place("a part of what these attacks can see (b, cpu: modern; c, cpu: modern);");
         assert!(part < place("hides nothing that these attacks can see (a, cpu: modern)"));
-        assert!(part < place("is seen (d, cpu: modern)"));
+        assert!(
+            part < place("no failure of the encryption is seen by these attacks (d, cpu: modern)")
+        );
+        place(
+            "no longer classify as well as the network itself, and no attack finds enough on the converted network to tell \
+               whether more is hidden (l, cpu: modern)",
+        );
         place("changes most by 3.0 % to 8.9 %;");
 
         let many = ["e", "f", "g", "h", "i", "j", "k"].map(|name| record(name, 0.89, 0.8));
-        let said = conclusion(&[], &[&records[3..], many.as_slice()].concat());
+        let said = conclusion(&[], &[&records[3..4], many.as_slice()].concat());
         let first = "**What this says of the method:** the encryption hides nothing that these attacks can see (7 of 8 variants);";
         assert!(
-            said.starts_with(first) && said.contains("is seen (d, cpu: modern). It was"),
+            said.starts_with(first)
+                && said.contains("is seen by these attacks (d, cpu: modern). It was"),
             "{said}"
         );
     }

@@ -32,4 +32,4 @@ pub(crate) use rows::{
 };
 pub use rows::{align_left, summary_table};
 pub(crate) use svg::{COLOURS, Chart, Line, Scale, Stroke};
-pub(crate) use verdict::{Failure, LOST, Verdict, criterion, lost_much, verdict};
+pub(crate) use verdict::{Finding, LOST, Verdict, criterion, lost_much, verdict};

@@ -133,7 +133,7 @@ fn columns(ctx: &Context, outcome: &VariantOutcome) -> Result<Vec<Column>> {
         },
     ];
     for one in &outcome.attacked {
-        let pictures = attack::load(&one.finished)?;
+        let pictures = attack::load(one)?;
         let attack = match one.attack {
             "back_conversion" => "A1",
             _ => "A2",

@@ -99,8 +99,28 @@ pub fn rows() -> Vec<Row> {
             Percent,
         ),
         row(
+            "synthetic.likeness.features.copies_beyond",
+            "The same of training images themselves, mirrored and shifted (sensitivity)",
+            Percent,
+        ),
+        row(
+            "synthetic.likeness.features.noisy_copies_beyond",
+            "The same of training images that are half noise (sensitivity)",
+            Percent,
+        ),
+        row(
             "synthetic.likeness.pixels.beyond",
-            "The same on coarse pixels",
+            "Synthetic images, the same on coarse pixels",
+            Percent,
+        ),
+        row(
+            "synthetic.likeness.pixels.copies_beyond",
+            "On coarse pixels, of training images themselves, mirrored and shifted (sensitivity)",
+            Percent,
+        ),
+        row(
+            "synthetic.likeness.pixels.noisy_copies_beyond",
+            "On coarse pixels, of training images that are half noise (sensitivity)",
             Percent,
         ),
         row(
@@ -252,7 +272,8 @@ pub fn figure(report: &Value, variant: &str, key: &str) -> Option<f64> {
     }
 }
 
-/// Of an attack's pictures those that never had a gradient to follow: what is measured of them is measured of noise.
+/// Of an attack's pictures those that had no gradient to follow in most iterations: what is measured of them is little more than
+/// measured of noise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Unguided {

@@ -28,22 +28,26 @@ pub fn criterion() -> String {
          pictures of the encrypted network at most {rebuilt} points less often than those of the converted one, and more than \
          half as often. If all signs are there, it hides nothing; if some are, at most a part. An attack is left out if the \
          judge recognises at most {rebuilt} % of its pictures of the converted network, or if more than a tenth of its pictures \
-         never had a gradient; without any attack the readings alone decide. Fréchet distances have no say."
+         had no gradient in most iterations; without any attack the readings alone decide. Fréchet distances have no say."
     )
 }
 
-/// How the encryption fails.
+/// How the encryption fails, or that it is not seen to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Failure {
+pub enum Finding {
     /// All signs are against it.
     HidesNothing,
     /// Some are.
     HidesPart,
     /// The weights still classify, and no attack has a say.
     StillClassifies,
+    /// They do not, and no attack has a say.
+    Untested,
+    /// No sign is against it, though an attack has a say.
+    NoFailureSeen,
 }
 
-impl Failure {
+impl Finding {
     /// In words.
     pub fn words(self) -> &'static str {
         match self {
@@ -53,15 +57,20 @@ impl Failure {
                 "the encrypted weights still classify about as well as the network itself or better, and no attack finds \
                  enough to tell more"
             }
+            Self::Untested => {
+                "the encrypted weights no longer classify as well as the network itself, and no attack finds enough on the \
+                 converted network to tell whether more is hidden"
+            }
+            Self::NoFailureSeen => "no failure of the encryption is seen by these attacks",
         }
     }
 }
 
-/// A failure with the figures that show it.
+/// A finding with the figures that show it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// How the encryption fails.
-    pub failure: Failure,
+    /// What is found.
+    pub finding: Finding,
     figures: String,
     /// Attacks that have no say.
     silent: Vec<&'static str>,
@@ -74,7 +83,7 @@ impl fmt::Display for Verdict {
             0 | 1 => write!(f, "On this run")?,
             runs => write!(f, "On these {runs} runs (mean)")?,
         }
-        write!(f, " {}: {}", self.failure.words(), self.figures)?;
+        write!(f, " {}: {}", self.finding.words(), self.figures)?;
         match self.silent.as_slice() {
             [] => write!(f, "."),
             silent => write!(f, "; {} left out.", silent.join(" and ")),
@@ -82,7 +91,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Where the figures show that the encryption fails: the better one of the encrypted network's readings is at most 5 points
+/// What the figures show; none without figures. A sign that the encryption fails: the better one of the encrypted network's readings is at most 5 points
 /// below its accuracy and above half of it, or an attack on it at most 10 points below the same on the converted network and
 /// above half of that. An attack has no say where the judge recognises at most 10 % on the converted network: there was nothing to
 /// hide from it. `figure` gives the figure of a row ([`super::rows::rows`]), the mean where there are several `runs`; none of
@@ -104,21 +113,22 @@ pub fn verdict(figure: impl Fn(&str) -> Option<f64>, runs: usize) -> Option<Verd
         );
         (*after >= before - REBUILT && *after > before / 2.0, words)
     }));
-    if !signs.iter().any(|(fails, _)| *fails) {
+    if signs.is_empty() {
         return None;
     }
     let silent = ATTACKS.iter().map(|(name, _)| *name);
     let silent = silent.filter(|name| telling.iter().all(|attack| attack.0 != *name));
-    let failure = if telling.is_empty() {
-        Failure::StillClassifies
-    } else if signs.iter().all(|(fails, _)| *fails) {
-        Failure::HidesNothing
-    } else {
-        Failure::HidesPart
+    let fails = signs.iter().filter(|(fails, _)| *fails).count();
+    let finding = match (telling.is_empty(), fails) {
+        (true, 0) => Finding::Untested,
+        (true, _) => Finding::StillClassifies,
+        (false, 0) => Finding::NoFailureSeen,
+        (false, all) if all == signs.len() => Finding::HidesNothing,
+        (false, _) => Finding::HidesPart,
     };
     let words: Vec<String> = signs.into_iter().map(|(_, words)| words).collect();
     Some(Verdict {
-        failure,
+        finding,
         figures: words.join("; "),
         silent: silent.collect(),
         runs,
@@ -263,9 +273,10 @@ mod tests {
             text.contains("90.0 % of what A2 rebuilds from the encrypted"),
             "{text}"
         );
-        assert_eq!(
-            said_with((0.3, 0.9), (0.05, 0.8), Some((0.05, 0.9)), 1),
-            None
+        let text = said_with((0.3, 0.9), (0.05, 0.8), Some((0.05, 0.9)), 1).unwrap();
+        assert!(
+            text.contains("no failure of the encryption is seen"),
+            "{text}"
         );
         // one that finds nothing leaves it to the other
         let text = said_with((0.9, 0.9), (0.02, 0.04), Some((0.8, 0.8)), 1).unwrap();
@@ -305,12 +316,20 @@ mod tests {
     }
 
     #[test]
-    fn protection_that_works_and_figures_that_are_missing_are_not_judged() {
-        assert_eq!(said(0.3, 0.98, 0.2, 0.94, 1), None);
-        assert_eq!(said(0.3, 0.98, 0.1, 0.1, 1), None);
+    fn protection_that_works_is_not_confused_with_one_that_nothing_tested() {
+        let finding =
+            |reading, accuracy, after, before| said(reading, accuracy, after, before, 1).unwrap();
+        let works = "no failure of the encryption is seen by these attacks: its weights";
+        assert!(finding(0.3, 0.98, 0.2, 0.94).contains(works));
+        assert!(finding(f64::NAN, 0.98, 0.2, 0.94).contains("no failure"));
+        let untested = finding(0.3, 0.98, 0.1, 0.1);
+        assert!(
+            untested.contains("no attack finds enough on the converted network"),
+            "{untested}"
+        );
+        assert!(!untested.contains("no failure") && untested.ends_with("; A1 and A2 left out."));
         // within 5 points of a network that says nothing itself
-        assert_eq!(said(0.005, 0.046, 0.1, 0.1, 1), None);
+        assert!(finding(0.005, 0.046, 0.1, 0.1).contains("no longer classify"));
         assert_eq!(verdict(|_| None, 1), None);
-        assert_eq!(said(f64::NAN, 0.98, 0.2, 0.94, 1), None);
     }
 }

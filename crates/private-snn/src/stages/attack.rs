@@ -99,6 +99,8 @@ pub struct Attacked {
     pub attack: &'static str,
     /// `ann`, `converted` or `encrypted`.
     pub target: &'static str,
+    /// Number of its iterations.
+    pub iterations: usize,
     /// The stage.
     pub finished: Finished,
 }
@@ -140,7 +142,10 @@ pub fn spike_gradient(
         name,
         "spike_gradient",
         &Target::Spiking(label, network),
-        &(per_class, &config.spike_gradient),
+        (
+            config.spike_gradient.ascent.iterations,
+            &(per_class, &config.spike_gradient),
+        ),
         |watch| {
             let network = convert::load(ctx, network)?;
             Ok(attacks::spike_gradient::run(
@@ -167,7 +172,10 @@ pub fn back_conversion(
         name,
         "back_conversion",
         target,
-        &(per_class, &config.back_conversion),
+        (
+            config.back_conversion.ascent.iterations,
+            &(per_class, &config.back_conversion),
+        ),
         |watch| {
             let reading = target.reading(ctx, config.back_conversion.reading)?;
             Ok(attacks::back_conversion::run(
@@ -186,7 +194,7 @@ fn pair(
     variant: &str,
     attack: &'static str,
     target: &Target,
-    config: &impl Serialize,
+    (iterations, config): (usize, &impl Serialize),
     run: impl FnOnce(&mut snn_core::progress::Watch) -> Result<Reconstruction>,
 ) -> Result<Attacked> {
     let stage = format!("attack-{attack}-{}", target.name());
@@ -207,6 +215,7 @@ fn pair(
     Ok(Attacked {
         attack,
         target: target.name(),
+        iterations,
         finished,
     })
 }
@@ -224,8 +233,8 @@ fn save(path: &std::path::Path, pictures: &Reconstruction) -> Result<()> {
 }
 
 /// The pictures of a finished attack, on the CPU.
-pub fn load(finished: &Finished) -> Result<Reconstruction> {
-    let path = finished.path(PICTURES);
+pub fn load(attacked: &Attacked) -> Result<Reconstruction> {
+    let path = attacked.finished.path(PICTURES);
     let (mut tensors, format): (_, String) = checkpoint::load(&path, &Device::Cpu)?;
     if format != FORMAT {
         return Err(
@@ -242,5 +251,6 @@ pub fn load(finished: &Finished) -> Result<Reconstruction> {
         classes: take("classes")?,
         confidence: take("confidence")?.to_vec1()?,
         guided: take("guided")?.to_vec1()?,
+        iterations: attacked.iterations,
     })
 }

@@ -74,11 +74,7 @@ pub fn leakage(
             let mut attacks = Vec::new();
             for one in attacked {
                 step("attack")?;
-                attacks.push(scorer.score(
-                    one.attack,
-                    one.target,
-                    &attack::load(&one.finished)?,
-                )?);
+                attacks.push(scorer.score(one.attack, one.target, &attack::load(one)?)?);
             }
             let source = convert::load_source(ctx, converted)?;
             let (test, test_labels) = Data::images(&ctx.data.set.test, 0)?;
@@ -118,7 +114,7 @@ pub fn score(
     let stage = format!("score-{}-{}", attacked.attack, attacked.target);
     let config = &variant.attack.real_images;
     let stage = ctx.stage(Some(name), &stage, config, &upstream, |_, _| {
-        let pictures = attack::load(&attacked.finished)?;
+        let pictures = attack::load(attacked)?;
         let scorer = scorer(ctx, variant, judge)?;
         let outcome = scorer.score(attacked.attack, attacked.target, &pictures)?;
         Ok((Vec::new(), outcome))

@@ -77,7 +77,7 @@ pub struct Rebuilt {
     pub judge_top1: f64,
     /// Fréchet distance from real training images, on the judge's features.
     pub fid: f64,
-    /// How many pictures, and how many of them never had a gradient to follow; none in older records.
+    /// How many pictures, and how many of them had no gradient in most iterations; none in older records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unguided: Option<Unguided>,
 }

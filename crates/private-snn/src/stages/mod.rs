@@ -31,7 +31,7 @@ pub use convert::ConversionFigures;
 pub use encrypt::EncryptionFigures;
 pub use evaluate::{EvaluationFigures, WindowAccuracy};
 pub use leakage::LeakageFigures;
-pub use likeness::{LikenessFigures, SIDE as LIKENESS_SIDE};
+pub use likeness::{Compared, LikenessFigures};
 pub use measure::{Measures, Reach, Rebuilt, measure};
 pub use pipeline::{Goal, Outcome, VariantOutcome, run};
 pub use synth::{SynthFigures, load_synthetic};
@@ -43,7 +43,8 @@ pub use validate::{EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSour
 fn format(stage: &str) -> u32 {
     match stage {
         "convert" | "convert-real" => 6,
-        attack if attack.starts_with("attack-") => 6,
+        "leakage" | "likeness" => 6,
+        attack if attack.starts_with("attack-") || attack.starts_with("score-") => 6,
         _ => 5,
     }
 }

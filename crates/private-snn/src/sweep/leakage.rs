@@ -20,8 +20,9 @@ const LEAKS: [&str; 4] = [
 ];
 
 /// The chart of a sweep whose runs move the weights more or less far and are attacked: each leak against the accuracy of the
-/// encrypted network, a mark for each choice of settings. Means over the seeds.
+/// encrypted network, a mark for each choice of settings. Means over the seeds; what diverged with one of them is left out.
 pub fn leakage(record: &Record, rows: &[Row]) -> Option<Picture> {
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.is_whole()).collect();
     let (accuracy, attack) = (figure("encrypted at T")?, figure("A1 recognised")?);
     let moved = figure("weight change")?;
     let changes = rows.iter().filter_map(|row| row.mean(moved));
@@ -59,7 +60,7 @@ pub fn leakage(record: &Record, rows: &[Row]) -> Option<Picture> {
         scale: Scale::Round,
         percent: true,
     };
-    let images = rows.iter().find_map(Row::images);
+    let images = rows.iter().find_map(|row| row.images());
     let images = images.map_or_else(String::new, |images| {
         format!(" on {images} validation images")
     });

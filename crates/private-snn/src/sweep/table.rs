@@ -164,8 +164,8 @@ impl<'a> Row<'a> {
         spread(&values.collect::<Option<Vec<f64>>>()?)
     }
 
-    /// Whether all its seeds have figures.
-    fn is_whole(&self) -> bool {
+    /// Whether all its seeds have figures: of one that diverged with a seed, the mean says too much good.
+    pub fn is_whole(&self) -> bool {
         self.entries.iter().all(|entry| entry.figures.is_some())
     }
 

@@ -10,9 +10,10 @@ const TELLING: f64 = 1.5;
 
 /// The chart of a sweep whose runs differ in what the last network that it reaches takes: the accuracy of that network
 /// against its energy gain by each convention, and the source network's accuracy as a level, or where the runs have
-/// different ones, that of each at its network's gains. Means over the seeds.
+/// different ones, that of each at its network's gains. Means over the seeds; what diverged with one of them is left out.
 pub fn tradeoff(record: &Record, rows: &[Row]) -> Option<Picture> {
     let accuracy = reached(rows)?;
+    let rows: Vec<&Row> = rows.iter().filter(|row| row.is_whole()).collect();
     let source = figure(SOURCE)?;
     let gains: Vec<&Figure> = ENERGIES.iter().filter_map(|name| figure(name)).collect();
     let against = |of: &Figure, gain: &Figure| {
@@ -67,7 +68,7 @@ pub fn tradeoff(record: &Record, rows: &[Row]) -> Option<Picture> {
         scale: Scale::Decades,
         percent: true,
     };
-    let images = rows.iter().find_map(Row::images);
+    let images = rows.iter().find_map(|row| row.images());
     let images = images.map_or_else(String::new, |images| {
         format!(" on {images} validation images")
     });

@@ -132,6 +132,8 @@ fn likeness(of: &Value) -> String {
             figure("largest", Unit::Number),
             figure("limit", Unit::Number),
             figure("beyond", Unit::Percent),
+            figure("copies_beyond", Unit::Percent),
+            figure("noisy_copies_beyond", Unit::Percent),
         ];
         (name.to_string(), cells)
     })
@@ -149,14 +151,19 @@ fn likeness(of: &Value) -> String {
         "Largest",
         "Nearly all unseen below",
         "Synthetic beyond",
+        "Moved copies beyond",
+        "Noisy copies beyond",
     ]
     .map(String::from);
     table(
         "likeness",
         &format!(
             "Whether the synthetic images repeat training images. Likeness: the highest correlation of an image with any \
-             training image, 1 for a copy; unseen images are real test images, nearly all of them {}. If the synthetic images \
-             are as like the training images as unseen images are, about {} of them lie beyond that.",
+             training image, 1 for a copy, on the judge's features of the image or its mirror image, or on means of squares of \
+             pixels, mirrored and shifted by up to an eighth of the image; unseen images are real test images, nearly all of \
+             them {}. If the synthetic images are as like the training images as unseen images are, about {} of them lie \
+             beyond that. How much this sees is shown by copies: training images mirrored and shifted at random, and training \
+             images that are half noise.",
             percent(UNSEEN_BELOW),
             percent(1.0 - UNSEEN_BELOW)
         ),
