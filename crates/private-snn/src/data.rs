@@ -43,6 +43,7 @@ impl Data {
         set.test = set.test.balanced(SPLIT_SEED)?;
         set.train = first(set.train, "data.train_limit", config.train_limit)?;
         set.test = first(set.test, "data.test_limit", config.test_limit)?;
+        every_class(&set)?;
         let mut hasher = Sha256::new();
         for split in [Some(&set.train), Some(&set.test), set.validation.as_ref()]
             .into_iter()
@@ -80,6 +81,23 @@ impl Data {
             normalise(&part.images)?.contiguous()?,
             part.labels.contiguous()?,
         ))
+    }
+}
+
+/// What is trained on must show every class, and what is rebuilt of each is compared with its images.
+fn every_class(set: &Dataset) -> Result<()> {
+    let labels: Vec<u32> = set.train.labels.to_vec1()?;
+    let mut counts = vec![0usize; set.classes()];
+    for label in labels {
+        counts[label as usize] += 1;
+    }
+    match counts.iter().position(|&count| count == 0) {
+        Some(class) => bail!(
+            "class {class} has no training image left: needs at least one of each of the {} classes; take more training images \
+             (data.train_limit, data.glyphs.train), or a complete copy of the data set",
+            counts.len()
+        ),
+        None => Ok(()),
     }
 }
 

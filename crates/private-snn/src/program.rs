@@ -300,6 +300,9 @@ pub fn minutes(minutes: f64) -> String {
     }
 }
 
+/// More than any machine has cores.
+const MOST_THREADS: usize = 4096;
+
 /// Sets the number of threads of all parallel work; must come before any.
 ///
 /// # Errors
@@ -319,7 +322,9 @@ pub fn set_threads(verb: &Verb) -> Result<()> {
     };
     match options.threads {
         None => Ok(()),
-        Some(0) => bail!("--threads 0: needs at least 1"),
+        Some(count) if !(1..=MOST_THREADS).contains(&count) => {
+            bail!("--threads {count}: needs 1 to {MOST_THREADS}")
+        }
         Some(count) => rayon::ThreadPoolBuilder::new()
             .num_threads(count)
             .build_global()

@@ -67,6 +67,28 @@ fn numbers_outside_their_range_are_named_with_it() {
             "variants.modern.convert.readout_delay = 4: must be less than",
         ),
         ("attack.real_images=19", "at least 20, two of each"),
+        ("name=glyphs", "name: is that of the file"),
+        (
+            "ann.training.augment.crop_padding=1000",
+            "variants.modern.ann.training.augment.crop_padding = 1000: must be at most the 16 pixels",
+        ),
+        (
+            "ann.training.batch=1",
+            "variants.modern.ann.training.batch = 1",
+        ),
+        (
+            "judge.training.activity_penalty=0.1",
+            "set judge.network.levels",
+        ),
+        (
+            "ann.network.batch_norm=false",
+            "variants.modern.convert.thresholds: takes the statistics",
+        ),
+        (
+            "attack.back_conversion.ascent.total_variation=1e300",
+            "total_variation",
+        ),
+        ("data.glyphs.train=5", "has no training image left"),
     ] {
         let said = failure(&["train", "smoke", "--set", assignment], out.path());
         assert!(said.contains(word), "{assignment}: {said}");

@@ -3,7 +3,9 @@
 mod common;
 
 use ann::{Ann, SyntheticSet};
+use candle_core::{DType, Device, Tensor};
 use common::{assert_same, network};
+use snn_core::checkpoint;
 use snn_core::progress::{Flow, silent};
 use snn_core::rng::Seed;
 use snn_core::{Layer, Topology};
@@ -157,6 +159,33 @@ fn bad_settings_and_files_are_refused() {
         assert!(
             error.contains("g.safetensors") && error.contains(part),
             "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_damaged_checkpoint_is_not_gone_on_from() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("g.safetensors");
+    generator().save(&path).expect("saved");
+    let (tensors, description): (_, serde_json::Value) =
+        checkpoint::load(&path, &Device::Cpu).expect("loaded");
+    for part in ["nan", "f64", "shape"] {
+        let damaged = |(name, tensor): (&String, &Tensor)| -> candle_core::Result<_> {
+            let tensor = match part {
+                "nan" => (tensor * f64::NAN)?,
+                "f64" => tensor.to_dtype(DType::F64)?,
+                _ => tensor.unsqueeze(0)?,
+            };
+            Ok((name.clone(), tensor))
+        };
+        let tensors: Result<_, _> = tensors.iter().map(damaged).collect();
+        checkpoint::save(&path, &tensors.expect("damaged"), &description).expect("saved");
+        let resumed = Generator::resume(&path, &network(true), &config(), Seed::new(8));
+        let error = resumed.expect_err(part).to_string();
+        assert!(
+            error.contains("g.safetensors") && error.contains("to have them made again"),
+            "{part}: {error}"
         );
     }
 }

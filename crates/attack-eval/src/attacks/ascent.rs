@@ -128,18 +128,20 @@ impl AscentConfig {
         if self.iterations == 0 {
             return Err(Error::argument("iterations", "must be at least 1"));
         }
-        let positive = |name, value: f64| match value.is_finite() && value > 0.0 {
+        // beyond it products and the squares that Adam averages leave the range of f32
+        const MOST: f64 = 1e6;
+        let positive = |name, value: f64| match value > 0.0 && value <= MOST {
             true => Ok(()),
             false => Err(Error::argument(
                 name,
-                format!("must be positive, got {value}"),
+                format!("must be in (0, {MOST:e}], got {value}"),
             )),
         };
-        let not_negative = |name, value: f64| match value.is_finite() && value >= 0.0 {
+        let not_negative = |name, value: f64| match (0.0..=MOST).contains(&value) {
             true => Ok(()),
             false => Err(Error::argument(
                 name,
-                format!("must not be negative, got {value}"),
+                format!("must be in [0, {MOST:e}], got {value}"),
             )),
         };
         positive("learning_rate", self.learning_rate)?;

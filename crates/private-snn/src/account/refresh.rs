@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use serde_json::Value;
 use snn_core::checkpoint::write_atomically;
 
 use super::document::{self, Block};
@@ -105,13 +106,28 @@ fn accounts(results: &Path) -> Result<Vec<Account>> {
     let read = |path: &PathBuf| {
         let what = || path.display().to_string();
         let json = std::fs::read_to_string(path).with_context(what)?;
+        let evidence: Value = serde_json::from_str(&json).with_context(what)?;
+        let is_evidence = evidence["experiment"].is_string()
+            && evidence["profile"].is_string()
+            && evidence["variants"].is_object()
+            && ["seeds", "runs"].iter().all(|list| {
+                evidence[list]
+                    .as_array()
+                    .is_some_and(|items| !items.is_empty())
+            });
+        if !is_evidence {
+            bail!(
+                "{}: is not evidence that `reproduce` has written; restore it, or delete it",
+                path.display()
+            );
+        }
         Ok(Account {
             stem: path
                 .file_stem()
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned(),
-            evidence: serde_json::from_str(&json).with_context(what)?,
+            evidence,
         })
     };
     let mut accounts: Vec<Account> = paths.iter().map(read).collect::<Result<_>>()?;
@@ -312,6 +328,23 @@ mod tests {
         );
         assert!(!at("docs").exists() && read("README.md").contains("\nold\n"));
 
+        let own = read("results/glyphs.json");
+        for other in [
+            "{}",
+            "null",
+            "{\"runs\": []}",
+            "{\"seeds\": [1], \"runs\": [{}]}",
+        ] {
+            std::fs::write(at("results/glyphs.json"), other).unwrap();
+            let message = format!("{:#}", refresh(&places).unwrap_err());
+            assert!(
+                message.contains("glyphs.json: is not evidence"),
+                "{message}"
+            );
+        }
+        assert!(read("README.md").contains("\nold\n"));
+        std::fs::write(at("results/glyphs.json"), own).unwrap();
+
         refresh(&places).unwrap();
         let once = read("README.md");
         assert!(
@@ -323,7 +356,7 @@ mod tests {
             "|  | the paper claims | cifar10, 0 variants |",
             "| lost by the encrypted network against its source | below about 2 points | – |",
             "unseen photographs are | data leakage eliminated |",
-            "training images themselves, mirrored and shifted, so found | – |",
+            "so found: half noise | – |",
             "recorded with other settings: glyphs, cpu: modern.",
             "does not depend on these: glyphs, cpu (",
             "(data/figures/glyphs-accuracy.svg)",

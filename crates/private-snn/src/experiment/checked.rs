@@ -8,7 +8,7 @@ use convert::ThresholdRule;
 use datasets::Kind;
 use snn_core::Topology;
 
-use super::config::{EvaluateConfig, ExperimentConfig, VariantConfig};
+use super::config::{ClassifierConfig, EvaluateConfig, ExperimentConfig, VariantConfig};
 
 /// An experiment whose settings fit together. It can only be had through [`Experiment::new`].
 #[derive(Debug, Clone, PartialEq)]
@@ -54,7 +54,7 @@ impl Experiment {
         let topology =
             |key: String, network: &NetworkConfig| topology(config.dataset, network).context(key);
         let judge = topology("judge.network".into(), &config.judge.network)?;
-        config.judge.training.check().context("judge.training")?;
+        trainable("judge", &config.judge, &judge)?;
         for (name, variant) in &config.variants {
             safe_name("variants", name)?;
             let at = |key: &str| format!("variants.{name}.{key}");
@@ -65,11 +65,7 @@ impl Experiment {
                     at("ann.network")
                 );
             }
-            variant
-                .ann
-                .training
-                .check()
-                .with_context(|| at("ann.training"))?;
+            trainable(&at("ann"), &variant.ann, &source)?;
             variant.synth.check().with_context(|| at("synth"))?;
             variant.convert.check().with_context(|| at("convert"))?;
             if variant.convert.thresholds == (ThresholdRule::Trained {})
@@ -80,6 +76,25 @@ impl Experiment {
                     at("convert.thresholds"),
                     at("ann.network.levels")
                 );
+            }
+            let of_batch_norm = [
+                (
+                    "convert.thresholds",
+                    matches!(variant.convert.thresholds, ThresholdRule::BatchNorm { .. }),
+                ),
+                (
+                    "synth.batch_norm_statistics",
+                    variant.synth.batch_norm_statistics > 0.0,
+                ),
+            ];
+            for (key, asked) in of_batch_norm {
+                if asked && !variant.ann.network.batch_norm {
+                    bail!(
+                        "{}: takes the statistics of the batch norm, which {} leaves out",
+                        at(key),
+                        at("ann.network.batch_norm")
+                    );
+                }
             }
             variant.encrypt.check().with_context(|| at("encrypt"))?;
             variant.attack.check().with_context(|| at("attack"))?;
@@ -180,6 +195,38 @@ impl VariantConfig {
         let own = self.evaluate.encrypted_timesteps;
         own.unwrap_or(self.encrypt.timesteps)
     }
+}
+
+/// Checks the training of a classifier against its network, before hours of another stage; `key` is where it is set.
+fn trainable(key: &str, classifier: &ClassifierConfig, topology: &Topology) -> Result<()> {
+    let training = &classifier.training;
+    let at = |field: &str| format!("{key}.training.{field}");
+    training
+        .check()
+        .with_context(|| format!("{key}.training"))?;
+    let [_, height, width] = topology.input();
+    if training.augment.crop_padding > height.min(width) {
+        bail!(
+            "{} = {}: must be at most the {} pixels of an image's side",
+            at("augment.crop_padding"),
+            training.augment.crop_padding,
+            height.min(width)
+        );
+    }
+    if training.batch < 2 && classifier.network.batch_norm {
+        bail!(
+            "{} = {}: batch norm needs at least 2 images",
+            at("batch"),
+            training.batch
+        );
+    }
+    if training.activity_penalty > 0.0 && classifier.network.levels == 0 {
+        bail!(
+            "{}: needs activations with thresholds; set {key}.network.levels, or leave it at 0",
+            at("activity_penalty")
+        );
+    }
+    Ok(())
 }
 
 fn topology(dataset: Kind, network: &NetworkConfig) -> Result<Topology> {

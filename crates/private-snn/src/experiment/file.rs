@@ -227,7 +227,13 @@ impl ExperimentFile {
         for assignment in assignments {
             overrides::set(&mut tree, assignment)?;
         }
+        let name = &config.name;
         let config = self.typed(tree).context("--set")?;
+        if config.name != *name {
+            bail!(
+                "--set: name: is that of the file, under which results are kept; write another file to have another name"
+            );
+        }
         Experiment::new(config).context("--set")
     }
 

@@ -1,14 +1,15 @@
 //! Stage 1: synthetic images from the source network alone.
 
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ::synth::{Generator, SynthConfig};
 use ann::{Ann, SyntheticSet};
-use anyhow::Result;
+use anyhow::{Context as _, Result, bail};
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
 use snn_core::progress::{Flow, Progress, Watch};
+use snn_core::rng::Seed;
 
 use super::{Context, train};
 use crate::experiment::VariantConfig;
@@ -64,6 +65,23 @@ fn images(config: &SynthConfig, start: usize) -> Range<usize> {
     start..config.count.min(start + config.batch)
 }
 
+/// The shard of images `range` that was made before.
+fn kept(path: &Path, seed: Seed, range: &Range<usize>) -> Result<SyntheticSet> {
+    let set = SyntheticSet::load(path, &Device::Cpu)?;
+    if set.len() != range.len() || set.seed != seed.value() {
+        bail!(
+            "{}: holds {} images of seed {}, where images {} to {} of seed {} should be; delete it to have it made again",
+            path.display(),
+            set.len(),
+            set.seed,
+            range.start,
+            range.end - 1,
+            seed.value()
+        );
+    }
+    Ok(set)
+}
+
 /// Tells `watch` of images `range` as part of the whole set.
 fn part_of_all<'a>(
     config: &SynthConfig,
@@ -92,11 +110,11 @@ fn by_pixels(
     for start in (0..config.count).step_by(config.batch) {
         let range = images(config, start);
         let path = shard(slot, config, start);
+        let seed = ctx.seed_of("synth");
         if path.exists() {
-            shards.push(SyntheticSet::load(&path, &Device::Cpu)?);
+            shards.push(kept(&path, seed, &range)?);
             continue;
         }
-        let seed = ctx.seed_of("synth");
         let mut watch = part_of_all(config, range.clone(), watch);
         let set = ::synth::synthesise(ann, config, seed, range, &mut watch)?;
         set.save(&path)?;
@@ -121,8 +139,15 @@ fn by_generator(
     };
     let mut shards: Vec<SyntheticSet> = (0..generator.made())
         .step_by(config.batch)
-        .map(|start| SyntheticSet::load(&shard(slot, config, start), &Device::Cpu))
-        .collect::<ann::Result<_>>()?;
+        .map(|start| {
+            kept(&shard(slot, config, start), seed, &images(config, start)).with_context(|| {
+                format!(
+                    "the generator in {} was trained beyond it; delete both to have all images made again",
+                    path.display()
+                )
+            })
+        })
+        .collect::<Result<_>>()?;
     while generator.made() < config.count {
         let start = generator.made();
         let mut watch = part_of_all(config, images(config, start), watch);
@@ -146,4 +171,34 @@ pub fn load_synthetic(outcome: &super::VariantOutcome) -> Result<SyntheticSet> {
         &outcome.synthetic.path(SET),
         &Device::Cpu,
     )?)
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Tensor;
+
+    use super::*;
+
+    #[test]
+    fn a_shard_of_other_images_is_not_taken_for_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("shard-00001.safetensors");
+        let seed = Seed::new(3);
+        let set = SyntheticSet {
+            images: Tensor::zeros((2, 1, 4, 4), candle_core::DType::F32, &Device::Cpu).unwrap(),
+            soft_targets: Tensor::full(0.5f32, (2, 2), &Device::Cpu).unwrap(),
+            logits: Tensor::zeros((2, 2), candle_core::DType::F32, &Device::Cpu).unwrap(),
+            classes: Tensor::new(&[0u32, 1], &Device::Cpu).unwrap(),
+            seed: seed.value(),
+        };
+        set.save(&path).unwrap();
+        assert_eq!(kept(&path, seed, &(2..4)).unwrap().len(), 2);
+        for (seed, range) in [(seed, 2..5), (Seed::new(4), 2..4)] {
+            let message = kept(&path, seed, &range).unwrap_err().to_string();
+            assert!(
+                message.contains("shard-00001") && message.contains("delete it"),
+                "{message}"
+            );
+        }
+    }
 }

@@ -32,7 +32,7 @@ impl Lock {
                 let mut owner = String::new();
                 file.read_to_string(&mut owner).ok();
                 bail!(
-                    "{}: another process{} is computing this stage; wait for it, or stop it",
+                    "{}: another process{} is computing this; wait for it, or stop it",
                     path.display(),
                     if owner.trim().is_empty() {
                         String::new()

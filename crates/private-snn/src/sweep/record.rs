@@ -292,6 +292,42 @@ impl Record {
         Ok(())
     }
 
+    /// Refuses runs that are not those of the plan: a record changed by hand.
+    ///
+    /// # Errors
+    /// The first such run, with `path`, where the record is from.
+    pub fn check_plan<'a>(
+        &self,
+        path: &Path,
+        planned: impl Iterator<Item = &'a Run>,
+    ) -> Result<()> {
+        let planned: Vec<&Run> = planned.collect();
+        let mut last = None;
+        for entry in &self.runs {
+            let run = planned.get(entry.index);
+            let fits = match run {
+                Some(run) => {
+                    run.seed == entry.seed
+                        && settled(&run.assignments)? == settled(&entry.assignments)?
+                }
+                None => false,
+            };
+            if !fits
+                || last >= Some(entry.index)
+                || entry.figures.is_some() == entry.diverged.is_some()
+            {
+                bail!(
+                    "{}: run {} is not what the sweep has there, or has no figures and no reason for it; the record was changed by \
+                     hand: move it away",
+                    path.display(),
+                    entry.index + 1
+                );
+            }
+            last = Some(entry.index);
+        }
+        Ok(())
+    }
+
     /// Whether a run is in it.
     pub fn has(&self, index: usize) -> bool {
         self.runs.iter().any(|entry| entry.index == index)
@@ -456,6 +492,45 @@ pub mod tests {
         let second = folder.path().join("sweep.json.old2");
         assert_eq!(Record::load(&second).unwrap().runs[0].seed, 9);
         assert_eq!(Record::load(&path).unwrap().runs.len(), 1);
+    }
+
+    #[test]
+    fn runs_that_are_not_the_plan_s_are_refused() {
+        let planned: Vec<Run> = (0..3)
+            .map(|index| Run {
+                index,
+                seed: 1,
+                assignments: BTreeMap::from([(
+                    "encrypt.epochs".into(),
+                    toml::Value::Integer(index as i64 + 1),
+                )]),
+            })
+            .collect();
+        let check = |record: &Record| record.check_plan(Path::new("mine.json"), planned.iter());
+        check(&record(3, &[0, 2])).unwrap();
+        let changed: [fn(&mut Record); 6] = [
+            |record| record.runs[1].seed = 77,
+            |record| {
+                drop(
+                    record.runs[1]
+                        .assignments
+                        .insert("encrypt.epochs".into(), json!(99)),
+                )
+            },
+            |record| record.runs[1].index = 10,
+            |record| record.runs[1] = record.runs[0].clone(),
+            |record| record.runs.swap(0, 1),
+            |record| record.runs[1].figures = None,
+        ];
+        for (number, change) in changed.iter().enumerate() {
+            let mut record = record(3, &[0, 1]);
+            change(&mut record);
+            let message = check(&record).expect_err(&number.to_string()).to_string();
+            assert!(
+                message.contains("mine.json") && message.contains("move it away"),
+                "{message}"
+            );
+        }
     }
 
     #[test]

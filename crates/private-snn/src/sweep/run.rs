@@ -21,7 +21,7 @@ use crate::program::{Folders, load_data, minutes};
 use crate::progress::Console;
 use crate::provenance::Origin;
 use crate::stages::{Context, divergence, measure};
-use crate::store::Store;
+use crate::store::{Lock, Store};
 
 /// Does what `sweep` is asked for, and says which settings are best.
 ///
@@ -38,13 +38,18 @@ pub fn execute(args: &cli::Sweep, console: &Console) -> Result<()> {
         .join("runs/sweeps")
         .join(&sweep.name)
         .join(file_name);
+    let planned = |sweep: &Sweep| {
+        let experiments = ExperimentFile::read(&folders.experiments, &sweep.experiment)?;
+        plan(sweep, &experiments)
+    };
+    let planned = |sweep: &Sweep| planned(sweep).with_context(|| file.display().to_string());
     let record = if args.merge.is_empty() {
-        let experiments = ExperimentFile::read(&folders.experiments, &sweep.experiment)
-            .with_context(|| file.display().to_string())?;
-        let planned = plan(&sweep, &experiments).with_context(|| file.display().to_string())?;
+        let planned = planned(&sweep)?;
         compute(args, console, &folders, &sweep, planned, shard, &path)?
     } else {
         let merged = merge(&sweep, &args.merge)?;
+        let (_, planned) = planned(&sweep)?;
+        merged.check_plan(&args.merge[0], planned.iter().map(|planned| &planned.run))?;
         merged.replace(&path)?;
         merged
     };
@@ -104,7 +109,12 @@ fn compute(
     let data = load_data(folders, &args.common, &base)?;
     let origin = Origin::here(&folders.home, device::name(&device.value));
     let header = Header::new(sweep, &*base, &origin, &data.sha256, planned.len())?;
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    let _lock = Lock::take(&path.with_extension("lock"))?;
     let mut record = Record::open(path, header)?;
+    record.check_plan(path, planned.iter().map(|planned| &planned.run))?;
     let total = planned.len();
     let open: Vec<Planned> = planned
         .into_iter()

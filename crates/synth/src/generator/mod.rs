@@ -225,10 +225,23 @@ impl Generator {
             return Err(fault("was made for another network".into()).into());
         }
         for (name, variable) in generator.network.variables() {
-            let tensor = tensors
-                .get(name)
-                .filter(|tensor| tensor.dims() == variable.dims())
-                .ok_or_else(|| fault(format!("has no `{name}` {:?}", variable.dims())))?;
+            let fits = |tensor: &&Tensor| {
+                tensor.dims() == variable.dims() && tensor.dtype() == variable.dtype()
+            };
+            let tensor = tensors.get(name).filter(fits).ok_or_else(|| {
+                fault(format!(
+                    "has no `{name}` {:?}; delete it and the shards beside it to have them made again",
+                    variable.dims()
+                ))
+            })?;
+            // of a maximum of what holds a NaN there is no telling
+            let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
+            if values.iter().any(|value| !value.is_finite()) {
+                let message = format!(
+                    "`{name}` holds a value that is not finite; delete it and the shards beside it to have them made again"
+                );
+                return Err(fault(message).into());
+            }
             variable.set(tensor)?;
         }
         generator.made = description.made;
