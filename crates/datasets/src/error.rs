@@ -80,7 +80,7 @@ pub enum Error {
         what: String,
     },
     /// The folder of a class holds no image.
-    #[error("class {class} has no image in {}: fetch the set again, or remove the class from wnids.txt", path.display())]
+    #[error("class {class} has no image in {}: fetch the set again", path.display())]
     EmptyClass {
         /// The folder looked into.
         path: PathBuf,

@@ -94,6 +94,12 @@ pub fn execute(cli: Cli, console: &Console) -> Result<()> {
         Verb::Sweep(sweep) => crate::sweep::execute(&sweep, console),
         Verb::Report(report) => match &report.experiment {
             Some(name) => experiment(name, &report.options, console, Goal::Report, false),
+            None if report.options.profile.is_some()
+                || report.options.rehearse
+                || !report.options.common.set.is_empty() =>
+            {
+                bail!("report: --profile, --set and --rehearse are of one experiment; name it")
+            }
             None => refresh(&report.options.common.places),
         },
         Verb::List(list) => crate::list::list(&Folders::find(&list.places)?),

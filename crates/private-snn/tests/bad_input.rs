@@ -70,7 +70,7 @@ fn numbers_outside_their_range_are_named_with_it() {
         ("name=glyphs", "name: is that of the file"),
         (
             "ann.training.augment.crop_padding=1000",
-            "variants.modern.ann.training.augment.crop_padding = 1000: must be at most the 16 pixels",
+            "variants.modern.ann.training.augment.crop_padding = 1000: must be at most the 32 pixels",
         ),
         (
             "ann.training.batch=1",
@@ -297,6 +297,13 @@ fn a_report_of_nothing_says_what_to_run() {
         said.contains("not finished") && said.contains("reproduce smoke"),
         "{said}"
     );
+    let said = failure(&["report"], out.path());
+    assert!(
+        said.contains("results") && said.contains("run `reproduce` first"),
+        "{said}"
+    );
+    let said = failure(&["report", "--set", "encrypt.epochs=2"], out.path());
+    assert!(said.contains("--set"), "{said}");
     assert!(files(out.path()).is_empty());
 }
 

@@ -96,7 +96,10 @@ pub fn refresh(places: &Places) -> Result<Vec<PathBuf>> {
 
 /// The evidence files of a folder, by experiment and profile.
 fn accounts(results: &Path) -> Result<Vec<Account>> {
-    let paths = json_files(results)?;
+    let paths = match results.exists() {
+        true => json_files(results)?,
+        false => Vec::new(),
+    };
     if paths.is_empty() {
         bail!(
             "{}: there are no results; run `reproduce` first",

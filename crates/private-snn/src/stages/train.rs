@@ -1,7 +1,7 @@
 //! Training of a classifier on the real images: the source network, or the judge.
 
 use ann::{Ann, EpochLog, Trainer, log};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -99,7 +99,7 @@ pub fn train(
 /// Lines of JSON, written anew: an interrupted process may have left a part.
 pub fn write_log<T: Serialize>(path: &std::path::Path, history: &[T]) -> Result<()> {
     if path.exists() {
-        std::fs::remove_file(path)?;
+        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
     }
     for entry in history {
         log::append(path, entry)?;
