@@ -1,5 +1,6 @@
 //! Splits, data sets, and the pictures as the networks take them.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use candle_core::{DType, Device, Tensor};
@@ -202,16 +203,15 @@ impl Dataset {
 
 /// The permutation of [`Dataset::with_validation`].
 fn balanced_order(labels: &[u32], seed: u64) -> Vec<u32> {
-    let classes = labels.iter().max().map_or(0, |&label| label as usize + 1);
-    let mut members = vec![Vec::new(); classes];
+    let mut members = BTreeMap::<u32, Vec<u32>>::new();
     for (position, &label) in labels.iter().enumerate() {
-        members[label as usize].push(position as u32);
+        members.entry(label).or_default().push(position as u32);
     }
     // The j-th of n pictures of a class belongs at (j + 1/2) / n of the way; equal places are ordered by chance.
     let mut placed = Vec::with_capacity(labels.len());
-    for (class, positions) in members.iter_mut().enumerate() {
-        let mut rng = Philox::new(seed, SHUFFLE, class as u64);
-        shuffle(positions, &mut rng);
+    for (class, mut positions) in members {
+        let mut rng = Philox::new(seed, SHUFFLE, u64::from(class));
+        shuffle(&mut positions, &mut rng);
         let count = positions.len() as u128;
         for (j, &position) in positions.iter().enumerate() {
             let place = ((2 * j as u128 + 1) << 63) / count;
@@ -369,6 +369,21 @@ mod tests {
             set.validation.unwrap().class_counts(3).unwrap(),
             [20, 20, 20]
         );
+    }
+
+    #[test]
+    fn labels_may_have_gaps_and_be_of_any_size() {
+        let order = split(&[0, 4, 4, 1, 0, 4, 1, 4]).balanced(5).unwrap();
+        let pixels = order.images.flatten_all().unwrap().to_vec1::<u8>().unwrap();
+        let positions: Vec<u8> = pixels.into_iter().step_by(2).map(|p| p / 2).collect();
+        assert_eq!(positions, [2, 0, 3, 5, 1, 4, 6, 7]);
+
+        let labels = [0, u32::MAX, 1, u32::MAX, 0, 1];
+        assert_eq!(split(&labels).balanced(0).unwrap().len(), 6);
+        let carved = dataset(&labels).with_validation(3, 5).unwrap();
+        let mut labels = carved.validation.unwrap().labels_vec().unwrap();
+        labels.sort_unstable();
+        assert_eq!(labels, [0, 1, u32::MAX]);
     }
 
     #[test]

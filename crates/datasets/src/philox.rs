@@ -57,12 +57,22 @@ impl Philox {
 
     /// Uniform in [low, high).
     pub(crate) fn range(&mut self, low: f32, high: f32) -> f32 {
-        low + (high - low) * self.unit()
+        between(low, high, self.unit())
     }
 
     /// Uniform in 0..bound, for bound in 1..=2^32, by multiply and shift (bias below bound / 2^32).
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         ((u64::from(self.word()) * bound as u64) >> 32) as usize
+    }
+}
+
+/// `low + (high - low) unit`, but where that is rounded up to `high` the number before it.
+fn between(low: f32, high: f32, unit: f32) -> f32 {
+    let value = low + (high - low) * unit;
+    if low < high && value >= high {
+        high.next_down()
+    } else {
+        value
     }
 }
 
@@ -124,6 +134,17 @@ mod tests {
             seen[rng.below(5)] += 1;
         }
         assert!(seen.iter().all(|&n| (850..1_150).contains(&n)), "{seen:?}");
+    }
+
+    #[test]
+    fn no_range_gives_its_end() {
+        let largest = 1.0 - f32::EPSILON / 2.0;
+        for (low, high) in [(1.0, 2.0), (0.5, 1.5), (-1.0, 1.0)] {
+            assert_eq!(between(low, high, 0.0), low);
+            assert!(between(low, high, largest) < high, "{low} to {high}");
+        }
+        // nothing lies in an empty range: it gives its one end
+        assert_eq!(between(1.5, 1.5, 0.5), 1.5);
     }
 
     #[test]

@@ -37,6 +37,16 @@ pub fn unit(word: u32) -> f32 {
     (word >> 8) as f32 * (1.0 / (1 << 24) as f32)
 }
 
+/// `low + (high - low) unit(word)`, but where that is rounded up to `high` the number before it.
+fn between(low: f32, high: f32, word: u32) -> f32 {
+    let value = low + (high - low) * unit(word);
+    if low < high && value >= high {
+        high.next_down()
+    } else {
+        value
+    }
+}
+
 /// A seed, split by purpose: `Seed::new(7).derive("synth").index(3)` has nothing in common with its parent's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Seed(u64);
@@ -95,13 +105,19 @@ impl Seed {
         }
     }
 
-    /// Uniform f32 in `[low, high)` of any shape, in parallel.
+    /// Uniform f32 in `[low, high)` of any shape, in parallel; all `low` where `high` is equal to it.
+    ///
+    /// # Errors
+    /// A device that does not take the tensor.
     pub fn uniform(self, shape: &[usize], low: f32, high: f32, device: &Device) -> Result<Tensor> {
-        let values = self.generate(shape, |words| words.map(|w| low + (high - low) * unit(w)));
+        let values = self.generate(shape, |words| words.map(|w| between(low, high, w)));
         Ok(Tensor::from_vec(values, shape, device)?)
     }
 
     /// Normal f32 (Box-Muller) of any shape, in parallel.
+    ///
+    /// # Errors
+    /// A device that does not take the tensor.
     pub fn normal(
         self,
         shape: &[usize],
@@ -185,7 +201,10 @@ impl Stream {
         gauss_pair(a, b).0
     }
 
-    /// Uniform in `0..bound`, without bias. `bound` must be positive.
+    /// Uniform in `0..bound`, without bias.
+    ///
+    /// # Panics
+    /// If `bound` is 0.
     pub fn below(&mut self, bound: u32) -> u32 {
         assert!(bound > 0, "below(0) has no value");
         // Lemire's multiply-shift with rejection
@@ -235,6 +254,17 @@ mod tests {
             ),
             [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1]
         );
+    }
+
+    #[test]
+    fn no_interval_gives_its_end() {
+        for (low, high) in [(1.0, 2.0), (0.5, 1.5), (-1.0, 1.0)] {
+            assert_eq!(between(low, high, 0), low);
+            assert!(between(low, high, u32::MAX) < high, "{low} to {high}");
+        }
+        // nothing lies in an empty interval: it gives its one end, and its zero has no sign
+        assert_eq!(between(1.5, 1.5, 7), 1.5);
+        assert!(between(-0.0, 0.0, 7).is_sign_positive());
     }
 
     #[test]
