@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use snn_core::energy::{AC_PICOJOULE, Energy, MAC_PICOJOULE, estimate};
+use snn_core::energy::{AC_PICOJOULE, Energy, MAC_PICOJOULE, WORD_PICOJOULE, estimate};
 use snn_core::evaluate::Evaluation;
 use snn_core::rng::Seed;
 use snn_core::{ActivationFunction, Layer, Topology};
@@ -221,6 +221,51 @@ fn numbers_by_hand() {
     assert!((direct.layers[0].snn_picojoule_memory - first).abs() < 1e-9);
 }
 
+/// A pool before the population leaves it a quarter of the layer's outputs: 3 outputs of 4x4 into 3 neurons of 2x2.
+#[test]
+fn membranes_are_the_populations() {
+    let pool = Layer::AvgPool2d { kernel: 2 };
+    let network = |between: [Layer; 2]| {
+        let [first, second] = between;
+        let layers = vec![
+            conv(2, 3, 1, 1, 0),
+            first,
+            second,
+            Layer::Flatten,
+            linear(12, 2),
+        ];
+        Topology::new("pooled", [2, 4, 4], layers).expect("valid")
+    };
+    let (before, after) = (network([pool.clone(), RELU]), network([RELU, pool]));
+    let (samples, steps) = (3, 5);
+    for (topology, neurons) in [(&before, 12.0), (&after, 48.0)] {
+        let evaluation = evaluation(topology, samples, steps, true);
+        let events: f64 = evaluation.input_events.iter().flatten().sum();
+        let energy = estimate(topology, &evaluation, false).expect("an estimate");
+        let events = events / samples as f64;
+        // each of the pixels' spikes meets 3 weights
+        let words = 3.0 * 3.0 * events + 2.0 * events + 2.0 * neurons * steps as f64;
+        let expected = 3.0 * events * AC_PICOJOULE + words * WORD_PICOJOULE;
+        let found = energy.layers[0].snn_picojoule_memory;
+        assert!(
+            (found / expected - 1.0).abs() < 1e-12,
+            "{found}: {expected}"
+        );
+
+        let direct = estimate(topology, &evaluation, true).expect("an estimate");
+        let (macs, outputs) = (2.0 * 3.0 * 16.0, 48.0);
+        let words = 2.0 * macs + outputs + 3.0 * neurons * steps as f64;
+        let expected = macs * MAC_PICOJOULE + words * WORD_PICOJOULE;
+        let found = direct.layers[0].snn_picojoule_memory;
+        assert!(
+            (found / expected - 1.0).abs() < 1e-12,
+            "{found}: {expected}"
+        );
+        let source = macs * MAC_PICOJOULE + (2.0 * macs + outputs) * WORD_PICOJOULE;
+        assert_eq!(direct.layers[0].ann_picojoule_memory, source);
+    }
+}
+
 #[test]
 fn counts_that_do_not_belong_are_refused() {
     let topology = topology();
@@ -235,7 +280,36 @@ fn counts_that_do_not_belong_are_refused() {
     let message = estimate(&topology, &short, true)
         .expect_err("too few counts")
         .to_string();
-    assert!(message.contains("layer 8 (linear)"), "{message}");
+    assert!(message.contains("layer 4"), "{message}");
+
+    let mut missing = whole.clone();
+    missing.spikes.remove(&9);
+    let message = estimate(&topology, &missing, true)
+        .expect_err("no counts")
+        .to_string();
+    assert!(message.contains("layer 9"), "{message}");
+
+    // no layer, and one that is no population
+    for stranger in [99, 3] {
+        let mut more = whole.clone();
+        more.spikes.insert(stranger, vec![1.0; 16]);
+        let message = estimate(&topology, &more, true)
+            .expect_err("no population")
+            .to_string();
+        assert!(message.contains(&format!("layer {stranger}")), "{message}");
+    }
+
+    // not asked for with direct coding, but of another input
+    let other_input = Evaluation {
+        input_events: Some(vec![1.0; 3]),
+        ..whole.clone()
+    };
+    for direct in [false, true] {
+        let message = estimate(&topology, &other_input, direct)
+            .expect_err("another input")
+            .to_string();
+        assert!(message.contains("input"), "{message}");
+    }
 
     let empty = Evaluation {
         samples: 0,

@@ -106,8 +106,8 @@ pub struct LayerEnergy {
 /// whether the images entered as constant currents ([`crate::encode::Encoder::Direct`]).
 ///
 /// # Errors
-/// Counts that do not belong to the topology or are missing; Poisson input without input events; a weighted layer that
-/// neither the input nor a population feeds (its name is in the message).
+/// Counts of a layer that is no population, of more or fewer units than the topology has, or missing ones; Poisson input
+/// without input events; a weighted layer that neither the input nor a population feeds (its name is in the message).
 pub fn estimate(
     topology: &Topology,
     evaluation: &Evaluation,
@@ -116,6 +116,7 @@ pub fn estimate(
     if evaluation.samples == 0 || evaluation.timesteps == 0 {
         return Err(Error::argument("evaluation", "counts no image or no step"));
     }
+    check_counts(topology, evaluation)?;
     let layers: Vec<LayerEnergy> = topology
         .layers()
         .iter()
@@ -161,6 +162,38 @@ pub fn estimate(
     })
 }
 
+/// Whether there are counts of all populations of the topology and of nothing else.
+fn check_counts(topology: &Topology, evaluation: &Evaluation) -> Result<()> {
+    let fail = |message: String| Err(Error::argument("evaluation", message));
+    let (shapes, populations) = (topology.shapes(), topology.activations());
+    if let Some(layer) = evaluation
+        .spikes
+        .keys()
+        .find(|layer| !populations.contains(layer))
+    {
+        return fail(format!(
+            "counts spikes of layer {layer}, which is no population of the network"
+        ));
+    }
+    for layer in populations {
+        let neurons = shapes[layer].iter().product::<usize>();
+        let counted = evaluation.spikes.get(&layer).map_or(0, Vec::len);
+        if counted != neurons {
+            return fail(format!(
+                "counts spikes of {counted} neurons of layer {layer}, which has {neurons}"
+            ));
+        }
+    }
+    let pixels = topology.input().iter().product::<usize>();
+    match &evaluation.input_events {
+        Some(counts) if counts.len() != pixels => fail(format!(
+            "counts events of {} numbers of the input, which has {pixels}",
+            counts.len()
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The multiply-accumulates per image of the weighted layers that each population feeds, by its layer index: what a rate of
 /// 1 would cost in accumulates per step. Layers that the image feeds are left out, and so are shortcuts.
 ///
@@ -187,9 +220,10 @@ fn of_layer(
     let steps = evaluation.timesteps as f64;
     let shapes = topology.shapes();
     let macs = topology.macs_by_layer()[layer] as f64;
-    let neurons = shapes[layer].iter().product::<usize>() as f64;
+    let units = |layer: usize| shapes[layer].iter().product::<usize>() as f64;
+    let (outputs, neurons) = (units(layer), units(membranes_of(topology, layer)));
     let ann_picojoule = macs * MAC_PICOJOULE;
-    let ann_picojoule_memory = ann_picojoule + (2.0 * macs + neurons) * WORD_PICOJOULE;
+    let ann_picojoule_memory = ann_picojoule + (2.0 * macs + outputs) * WORD_PICOJOULE;
     let updates = 2.0 * neurons * steps * WORD_PICOJOULE;
     let (source, fan_out) = fan_out(topology, &shapes, layer)?;
     let counts = match source {
@@ -208,7 +242,7 @@ fn of_layer(
         Source::Input => evaluation.input_events.as_ref(),
         Source::Population(index) => evaluation.spikes.get(&index),
     };
-    let counts = counted(topology, layer, counts, fan_out.len())?;
+    let counts = counted(topology, layer, counts)?;
     let products = counts
         .iter()
         .zip(&fan_out)
@@ -228,6 +262,15 @@ fn of_layer(
     })
 }
 
+/// The layer whose units have the membranes of weighted layer `layer`: the population that it feeds, perhaps through a
+/// pool, or itself if it is the last.
+fn membranes_of(topology: &Topology, layer: usize) -> usize {
+    let mut behind = topology.layers().iter().enumerate().skip(layer + 1);
+    behind
+        .find(|(_, layer)| matches!(layer, Layer::Activation { .. }))
+        .map_or(layer, |(index, _)| index)
+}
+
 /// A shortcut from population `from` over squares of side `kernel`.
 fn of_shortcut(
     topology: &Topology,
@@ -237,7 +280,7 @@ fn of_shortcut(
 ) -> Result<LayerEnergy> {
     let (samples, steps) = (evaluation.samples as f64, evaluation.timesteps as f64);
     let neurons = topology.shapes()[from].iter().product::<usize>();
-    let counts = counted(topology, layer, evaluation.spikes.get(&from), neurons)?;
+    let counts = counted(topology, layer, evaluation.spikes.get(&from))?;
     let additions = (neurons / (kernel * kernel)) as f64;
     let accumulates = counts.iter().sum::<f64>() / samples;
     let ann_picojoule = additions * AC_PICOJOULE;
@@ -253,20 +296,17 @@ fn of_shortcut(
     })
 }
 
-/// The counts of a layer's inputs, so many.
+/// The counts of a layer's inputs.
 fn counted<'a>(
     topology: &Topology,
     layer: usize,
     counts: Option<&'a Vec<f64>>,
-    inputs: usize,
 ) -> Result<&'a Vec<f64>> {
-    counts
-        .filter(|counts| counts.len() == inputs)
-        .ok_or_else(|| Error::Layer {
-            index: layer,
-            kind: topology.layers()[layer].kind(),
-            message: format!("the evaluation does not count the spikes of its {inputs} inputs"),
-        })
+    counts.ok_or_else(|| Error::Layer {
+        index: layer,
+        kind: topology.layers()[layer].kind(),
+        message: "the evaluation does not count the spikes of its inputs".into(),
+    })
 }
 
 fn mean_rate(counts: &[f64], image_steps: f64) -> f64 {
