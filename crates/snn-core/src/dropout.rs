@@ -8,6 +8,9 @@ use crate::{Error, Result};
 
 /// Mask `[N, shape...]` with entries 0 (with probability `probability`) or `1 / (1 - probability)`; row n depends on
 /// the seed and `ids[n]` alone.
+///
+/// # Errors
+/// A probability outside `[0, 1)`; a device that does not take the mask.
 pub fn mask(
     ids: &[u64],
     shape: &[usize],

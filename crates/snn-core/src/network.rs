@@ -224,16 +224,25 @@ impl SpikingNetwork {
     }
 
     /// The same network with other settings, checked again.
+    ///
+    /// # Errors
+    /// Those of [`SpikingNetwork::new`].
     pub fn with_settings(self, settings: SpikingSettings) -> Result<Self> {
         Self::new(self.topology, self.parameters, self.thresholds, settings)
     }
 
     /// The same network with other weights, checked again.
+    ///
+    /// # Errors
+    /// Those of [`SpikingNetwork::new`].
     pub fn with_parameters(self, parameters: Parameters) -> Result<Self> {
         Self::new(self.topology, parameters, self.thresholds, self.settings)
     }
 
     /// A copy whose weights and biases are variables, and those variables by name.
+    ///
+    /// # Errors
+    /// A tensor that cannot be copied, for want of memory on its device.
     pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
         let (parameters, variables) = self.parameters.trainable()?;
         Ok((
@@ -258,6 +267,9 @@ impl SpikingNetwork {
     }
 
     /// A copy that no graph and no variable refers to.
+    ///
+    /// # Errors
+    /// A tensor that cannot be copied, for want of memory on its device.
     pub fn frozen(&self) -> Result<Self> {
         Ok(Self {
             parameters: self.parameters.frozen()?,
@@ -422,6 +434,9 @@ impl SpikingNetwork {
 
     /// Logits `[N, K]` after `timesteps` steps: readout scale times the mean current of the output layer over the steps
     /// that count ([`SpikingSettings::readout_delay`]). Differentiable like [`SpikingNetwork::advance`].
+    ///
+    /// # Errors
+    /// Those of [`SpikingNetwork::advance`].
     pub fn logits(&self, batch: Batch, mode: Mode, timesteps: usize) -> Result<Tensor> {
         let (stretch, _) = self.advance(batch, mode, timesteps, &State::default())?;
         self.mean_readout(&stretch.readout)
@@ -437,6 +452,9 @@ impl SpikingNetwork {
 
     /// Runs without a graph, `chunk` steps at a time so that memory does not grow with T, and gives what is needed to
     /// judge every window up to `timesteps` at once.
+    ///
+    /// # Errors
+    /// Those of [`SpikingNetwork::advance`].
     pub fn run(&self, batch: Batch, timesteps: usize, chunk: usize) -> Result<Run> {
         let network = self.detached();
         let images = batch.images.detach();
@@ -505,6 +523,9 @@ impl SpikingNetwork {
     }
 
     /// Saves the network, description included; see [`checkpoint::save`].
+    ///
+    /// # Errors
+    /// Those of [`checkpoint::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut tensors = self.parameters.tensors().clone();
         for (index, threshold) in &self.thresholds {
@@ -519,6 +540,10 @@ impl SpikingNetwork {
     }
 
     /// Loads what [`SpikingNetwork::save`] wrote, checking everything [`SpikingNetwork::new`] checks.
+    ///
+    /// # Errors
+    /// What [`checkpoint::load`], [`Parameters::new`] and [`SpikingNetwork::new`] refuse and a file of another kind, with
+    /// the file's name.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let (mut tensors, description): (_, Description) = checkpoint::load(path, device)?;
         if description.format != FORMAT {

@@ -65,7 +65,10 @@ impl Default for NeuronSettings {
 }
 
 impl NeuronSettings {
-    /// Refuses a leak outside `(0, 1]` and surrogate parameters that are not positive.
+    /// Refuses values outside their domains.
+    ///
+    /// # Errors
+    /// A leak outside `(0, 1]`, a parameter of the surrogate that is not positive and finite, by name.
     pub fn check(&self) -> Result<()> {
         if !(self.leak > 0.0 && self.leak <= 1.0) {
             return Err(Error::argument(
@@ -92,8 +95,8 @@ pub struct Scan {
 /// step. Differentiable in `currents` and `membrane`.
 ///
 /// # Errors
-/// Shapes that do not fit, `T = 0`, settings out of range. Thresholds are taken as they are: see
-/// [`crate::SpikingNetwork::new`] for their check.
+/// Shapes that do not fit, no steps, an empty batch or another empty axis, settings out of range. Thresholds are taken as
+/// they are: see [`crate::SpikingNetwork::new`] for their check.
 pub fn scan(
     currents: &Tensor,
     threshold: &Tensor,
@@ -153,10 +156,10 @@ fn check(
 ) -> Result<()> {
     settings.check()?;
     let dims = currents.dims();
-    if dims.len() < 3 || dims[0] == 0 {
+    if dims.len() < 3 || dims.contains(&0) {
         return Err(Error::argument(
             "currents",
-            format!("needs [T, N, C, ...] with T at least 1, got {dims:?}"),
+            format!("needs [T, N, C, ...] with T at least 1 and no empty axis, got {dims:?}"),
         ));
     }
     if membrane.dims() != &dims[1..] {

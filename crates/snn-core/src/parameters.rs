@@ -79,6 +79,9 @@ impl Parameters {
     }
 
     /// The weight of a layer that [`crate::Layer::is_weighted`].
+    ///
+    /// # Errors
+    /// A layer without.
     pub fn weight(&self, layer: usize) -> Result<&Tensor> {
         self.get(layer, "weight")
             .ok_or_else(|| Error::argument("layer", format!("layer {layer} has no weight")))
@@ -120,6 +123,9 @@ impl Parameters {
 
     /// A copy whose trained tensors (weights, biases, batch norm's scales and shifts, thresholds; neither running
     /// statistics nor the scales of shortcuts) are variables, and those variables by name. Setting a variable changes the copy.
+    ///
+    /// # Errors
+    /// A tensor that cannot be copied, for want of memory on its device.
     pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
         let mut tensors = BTreeMap::new();
         let mut variables = Vec::new();
@@ -160,6 +166,9 @@ impl Parameters {
     }
 
     /// A copy that no graph and no variable refers to.
+    ///
+    /// # Errors
+    /// A tensor that cannot be copied, for want of memory on its device.
     pub fn frozen(&self) -> Result<Self> {
         let copy = |(name, tensor): (&String, &Tensor)| -> Result<_> {
             Ok((name.clone(), tensor.detach().copy()?))
@@ -168,6 +177,9 @@ impl Parameters {
     }
 
     /// Replaces a tensor by one of the same shape (running statistics, for example).
+    ///
+    /// # Errors
+    /// A name that no tensor of the layer has, or a tensor of another shape.
     pub fn replace(&mut self, layer: usize, name: &str, tensor: Tensor) -> Result<()> {
         let key = format!("{layer}.{name}");
         match self.0.get_mut(&key) {
@@ -183,6 +195,9 @@ impl Parameters {
     }
 
     /// The same tensors on another device.
+    ///
+    /// # Errors
+    /// A device that does not take the tensors.
     pub fn to_device(&self, device: &Device) -> Result<Self> {
         let moved = |(name, tensor): (&String, &Tensor)| -> Result<_> {
             Ok((name.clone(), tensor.to_device(device)?))

@@ -33,6 +33,9 @@ pub fn silent(_: &Progress) -> Flow {
 }
 
 /// Tells the watcher, and turns its wish to stop into an error.
+///
+/// # Errors
+/// [`Error::Interrupted`] where the watcher wishes to stop.
 pub fn report(
     watch: &mut Watch,
     unit: impl Into<String>,

@@ -43,7 +43,10 @@ impl Default for Surrogate {
 }
 
 impl Surrogate {
-    /// Refuses parameters that are not positive and finite.
+    /// Refuses values outside their domains.
+    ///
+    /// # Errors
+    /// A parameter that is not positive and finite, by name.
     pub fn check(&self) -> Result<()> {
         let (name, value) = match *self {
             Self::PiecewiseLinear { scale } => ("surrogate.scale", scale),

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use snn_core::neuron::{Firing, NeuronSettings, scan};
-use snn_core::ops::{avg_pool, mask, qcfs, relu, shortcut};
+use snn_core::ops::{avg_pool, linear, mask, qcfs, relu, shortcut, time};
 use testkit::{Tolerance, assert_close, assert_thread_independent, check_gradient};
 
 use crate::{AWKWARD, assert_twins, bytes, normal, scattered, weighted};
@@ -264,4 +264,25 @@ fn the_gradient_of_a_shortcut_is_a_difference() {
         Tolerance::Rounding(100.0),
         "shortcut",
     );
+}
+
+#[test]
+fn an_empty_batch_makes_an_empty_result() {
+    let [x, w] = [[0, 6, 4, 4], [5, 6, 1, 1]].map(|s| normal(1, &s));
+    let w = w.flatten_from(1).expect("a matrix");
+    let rows = x
+        .narrow(2, 0, 1)
+        .and_then(|x| x.narrow(3, 0, 1)?.flatten_from(1));
+    let currents = x.unsqueeze(0).expect("one step");
+    let results = [
+        relu::relu(&x),
+        avg_pool::avg_pool2d(&x, 2),
+        linear::linear(&rows.expect("no rows"), &w, None),
+        time::hold(&currents, 3),
+        time::events(&currents),
+    ];
+    for (i, y) in results.into_iter().enumerate() {
+        let y = y.expect("an empty result");
+        assert_eq!(y.elem_count(), 0, "{i}: {:?}", y.dims());
+    }
 }

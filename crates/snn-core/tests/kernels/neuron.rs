@@ -361,6 +361,14 @@ fn takes_views_and_refuses_misfits() {
         .expect_err("T = 0")
         .to_string();
     assert!(message.contains("T at least 1"), "{message}");
+    for empty in [[3, 0, 4, 5], [3, 2, 0, 5], [3, 2, 4, 0]] {
+        let none = Tensor::zeros(&empty, DType::F32, &Device::Cpu).expect("no neuron");
+        let membrane = none.get(0).expect("a step");
+        let message = scan(&none, &normal(1, &[1]), &membrane, &settings)
+            .expect_err("an empty batch")
+            .to_string();
+        assert!(message.contains("currents"), "{message}");
+    }
     assert!(scan(&currents, &normal(1, &[3]), &membrane, &settings).is_err());
     assert!(scan(&currents, &threshold, &normal(1, &[2, 4]), &settings).is_err());
     for leak in [0.0, 1.5, f32::NAN] {

@@ -8,6 +8,9 @@ use super::cpu::{map, takes, values, with_values, zip};
 use crate::{Error, Result};
 
 /// `max(0, x)`; gradient 0 at 0. On the CPU a NaN stays a NaN.
+///
+/// # Errors
+/// Those of the tensor library, for other types and devices than f32 on the CPU.
 pub fn relu(x: &Tensor) -> Result<Tensor> {
     if takes(&[x]) {
         Ok(x.contiguous()?.apply_op1(Relu)?)
