@@ -64,7 +64,13 @@ pub(crate) fn watched(
             ));
         }
         rows.push(scores);
-        progress::report(watch, unit, (start + batch).min(n) as u64, n as u64, "")?;
+        progress::report(
+            watch,
+            unit,
+            start.saturating_add(batch).min(n) as u64,
+            n as u64,
+            "",
+        )?;
     }
     Ok(Tensor::cat(&rows, 0)?)
 }

@@ -9,6 +9,9 @@ pub use snn_core::evaluate::argmax;
 
 /// Cross-entropy with distributions as targets: `- mean over n of sum over k of target[n, k] * log softmax(logits[n])[k]`.
 /// `logits` and `target` `[N, K]`.
+///
+/// # Errors
+/// Shapes or types that differ.
 pub fn soft_cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
     if logits.dims() != target.dims() {
         return Err(Error::argument(
@@ -30,7 +33,7 @@ pub fn soft_cross_entropy(logits: &Tensor, target: &Tensor) -> Result<Tensor> {
 /// inversion: Struppek et al., ICLR 2024). The loss then has no lower bound.
 ///
 /// # Errors
-/// A smoothing that is not finite or not below 1; a label outside `0..K`.
+/// A smoothing that is not finite or not below 1; a label outside `0..K`; more or fewer labels than rows.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     check_smoothing(smoothing)?;
     let (_, classes) = logits.dims2()?;
@@ -48,7 +51,10 @@ pub(crate) fn check_smoothing(smoothing: f64) -> Result<()> {
     Ok(())
 }
 
-/// `[N]` u32 to `[N, K]` f32. A label outside `0..K` is an error.
+/// `[N]` u32 to `[N, K]` f32.
+///
+/// # Errors
+/// A label outside `0..K`; labels of another shape or type.
 pub fn one_hot(labels: &Tensor, classes: usize) -> Result<Tensor> {
     let labels: Vec<u32> = labels.to_vec1()?;
     let mut rows = vec![0f32; labels.len() * classes];
@@ -70,6 +76,9 @@ pub fn one_hot(labels: &Tensor, classes: usize) -> Result<Tensor> {
 
 /// Distillation: `mean over n of KL(softmax(teacher / temperature) || softmax(student / temperature))`; no gradient to
 /// the teacher. Hinton et al. scale it by the square of the temperature: the caller does.
+///
+/// # Errors
+/// Shapes or types that differ; a temperature that is not positive and finite.
 pub fn distillation(student: &Tensor, teacher: &Tensor, temperature: f64) -> Result<Tensor> {
     if !(temperature.is_finite() && temperature > 0.0) {
         return Err(Error::argument(
@@ -87,12 +96,18 @@ pub fn distillation(student: &Tensor, teacher: &Tensor, temperature: f64) -> Res
 
 /// Share of rows of `logits` `[N, K]` whose largest entry is at `labels` `[N]`. The first of equal entries counts; a
 /// row with NaN is wrong.
+///
+/// # Errors
+/// Those of [`correct`].
 pub fn accuracy(logits: &Tensor, labels: &Tensor) -> Result<f64> {
     let correct = correct(logits, labels)?;
     Ok(correct as f64 / logits.dim(0)?.max(1) as f64)
 }
 
 /// Number of rows of `logits` `[N, K]` whose largest entry is at `labels` `[N]`.
+///
+/// # Errors
+/// More or fewer labels than rows; logits or labels of another rank or type than f32 and u32.
 pub fn correct(logits: &Tensor, labels: &Tensor) -> Result<usize> {
     let rows: Vec<Vec<f32>> = logits.to_vec2()?;
     let labels: Vec<u32> = labels.to_vec1()?;

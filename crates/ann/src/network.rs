@@ -77,6 +77,9 @@ impl Ann {
     }
 
     /// A network with Kaiming-normal weights drawn from `seed`, zero biases, batch norm at the identity.
+    ///
+    /// # Errors
+    /// A device that does not take the tensors.
     pub fn initialise(topology: Topology, seed: Seed, device: &Device) -> Result<Self> {
         let tensors = init::kaiming_normal(&topology, seed, device)?;
         let parameters = Parameters::new(&topology, tensors)?;
@@ -102,6 +105,9 @@ impl Ann {
     }
 
     /// A copy whose trained tensors are variables, and those variables by name.
+    ///
+    /// # Errors
+    /// A tensor that cannot be copied, for want of memory on its device.
     pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
         let (parameters, variables) = self.parameters.trainable()?;
         let ann = Self {
@@ -112,6 +118,9 @@ impl Ann {
     }
 
     /// A copy that no graph and no variable refers to.
+    ///
+    /// # Errors
+    /// A tensor that cannot be copied, for want of memory on its device.
     pub fn frozen(&self) -> Result<Self> {
         Ok(Self {
             topology: self.topology.clone(),
@@ -128,16 +137,26 @@ impl Ann {
     }
 
     /// Class scores `[N, K]` of images `[N, C, H, W]` f32 in [-1, 1]. Differentiable in images and weights.
+    ///
+    /// # Errors
+    /// Images of another shape than the topology's, or none; in training, where the network has dropout, more or fewer ids
+    /// than images; tensors that do not fit the topology; a function that is not implemented, by layer.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Result<Tensor> {
         Ok(self.walk(images, mode, false)?.logits)
     }
 
     /// The same with everything seen on the way.
+    ///
+    /// # Errors
+    /// Those of [`Ann::forward`].
     pub fn trace(&self, images: &Tensor, mode: Mode) -> Result<Trace> {
         self.walk(images, mode, true)
     }
 
     /// Output of the last activation layer, flattened to `[N, F]`: the features before the class scores.
+    ///
+    /// # Errors
+    /// Those of [`Ann::forward`]; a network without an activation.
     pub fn features(&self, images: &Tensor) -> Result<Tensor> {
         let trace = self.trace(images, Mode::Inference)?;
         match trace.activations.into_values().next_back() {
@@ -320,6 +339,9 @@ impl Ann {
     }
 
     /// Saves the network, description included; see [`checkpoint::save`].
+    ///
+    /// # Errors
+    /// Those of [`checkpoint::save`].
     pub fn save(&self, path: &Path) -> Result<()> {
         let description = Description {
             format: FORMAT.into(),

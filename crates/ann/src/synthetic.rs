@@ -153,6 +153,9 @@ impl SyntheticSet {
     }
 
     /// Saves the set; see [`checkpoint::save`].
+    ///
+    /// # Errors
+    /// What [`SyntheticSet::check`] and [`checkpoint::save`] refuse.
     pub fn save(&self, path: &Path) -> Result<()> {
         self.check()?;
         let tensors = [
@@ -171,6 +174,10 @@ impl SyntheticSet {
     }
 
     /// Loads what [`SyntheticSet::save`] wrote.
+    ///
+    /// # Errors
+    /// What [`checkpoint::load`] and [`SyntheticSet::check`] refuse, a file of another kind, a missing tensor, with the
+    /// file's name.
     pub fn load(path: &Path, device: &Device) -> Result<Self> {
         let (mut tensors, description): (_, Description) = checkpoint::load(path, device)?;
         if description.format != FORMAT {

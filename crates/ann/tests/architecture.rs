@@ -208,6 +208,20 @@ fn residual_by_hand(ann: &Ann, images: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 #[test]
+fn images_too_large_to_be_counted_are_refused() {
+    for depth in [Depth::Vgg5, Depth::Resnet20] {
+        for input in [[3, 1 << 34, 1 << 34], [1, 1 << 63, 1 << 63]] {
+            let network = NetworkConfig {
+                width: 64.0,
+                ..NetworkConfig::paper(depth)
+            };
+            let refused = network.topology(input, 10);
+            assert!(refused.is_err(), "{depth:?} of {input:?}");
+        }
+    }
+}
+
+#[test]
 fn resnet20_equals_its_blocks_written_out() {
     let config = NetworkConfig {
         width: 0.25,

@@ -100,7 +100,8 @@ impl<'a> Layers<'a> {
     /// The classifier.
     pub(super) fn finish(mut self, classes: usize) -> Vec<Layer> {
         self.layers.push(Layer::Flatten);
-        let features = self.shape.iter().product();
+        // a network too large to be counted is refused by the check of the topology
+        let features = self.shape.into_iter().fold(1, usize::saturating_mul);
         let bias = self.config.bias || self.config.batch_norm;
         let linear = |in_features, out_features| Layer::Linear {
             in_features,

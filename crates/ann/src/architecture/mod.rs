@@ -97,7 +97,7 @@ impl NetworkConfig {
     ///
     /// # Errors
     /// A setting outside its domain, by name; sides that pools do not divide or shortcuts cannot halve; images that are not
-    /// square for a residual network; no classes.
+    /// square for a residual network; no classes; layers too large to be counted.
     pub fn topology(&self, input: [usize; 3], classes: usize) -> Result<Topology> {
         if !(self.width > 0.0 && self.width <= MAX_WIDTH) {
             return Err(Error::argument(

@@ -37,7 +37,7 @@ pub enum OptimiserConfig {
         /// Decay of the mean square, in `[0, 1)`. Default 0.999.
         #[serde(default = "default_beta2")]
         beta2: f64,
-        /// Added to the root. Default 1e-8.
+        /// Added to the root; positive. Default 1e-8.
         #[serde(default = "default_epsilon")]
         epsilon: f64,
         /// L2 penalty added to the gradient, or the decay of AdamW; see `decoupled`. Default 0.
@@ -135,7 +135,11 @@ impl OptimiserConfig {
             } => {
                 share("optimiser.beta1", beta1)?;
                 share("optimiser.beta2", beta2)?;
-                not_negative("optimiser.epsilon", epsilon)?;
+                // the update is in f32: what rounds to zero there makes 0 / 0 of a weight that has had no gradient
+                if !(epsilon.is_finite() && epsilon as f32 > 0.0) {
+                    let message = format!("must be positive in f32, got {epsilon}");
+                    return Err(Error::argument("optimiser.epsilon", message));
+                }
                 not_negative("optimiser.weight_decay", weight_decay)
             }
         }
@@ -236,6 +240,30 @@ struct Entry {
     moments: Moments,
 }
 
+impl Entry {
+    /// Whether `gradient` can be the variable's.
+    fn check(&self, gradient: &Tensor) -> Result<()> {
+        let alike = gradient.shape() == self.variable.shape()
+            && gradient.dtype() == DType::F32
+            && gradient.device().same_device(self.variable.device());
+        if alike {
+            return Ok(());
+        }
+        Err(Error::argument(
+            "gradients",
+            format!(
+                "`{}` is f32 {:?} on {:?}, its gradient {:?} {:?} on {:?}",
+                self.name,
+                self.variable.dims(),
+                self.variable.device().location(),
+                gradient.dtype(),
+                gradient.dims(),
+                gradient.device().location()
+            ),
+        ))
+    }
+}
+
 #[derive(Debug)]
 enum Moments {
     Host(Vec<Vec<f32>>),
@@ -319,12 +347,16 @@ impl Optimiser {
     /// One update of every variable that has a gradient; the others and their moments stay as they are.
     ///
     /// # Errors
-    /// A learning rate that is negative or not finite; a gradient of another shape than its variable.
+    /// A learning rate that is negative or not finite; a gradient of another shape, type or device than its variable.
+    /// Then no variable and no moment has changed, and the step does not count.
     pub fn step(&mut self, gradients: &impl Gradients, learning_rate: f64) -> Result<()> {
         self.step_scaled(gradients, learning_rate, 1.0)
     }
 
     /// The same with every gradient multiplied by `gradient_scale` on the way; see [`Optimiser::clip_scale`].
+    ///
+    /// # Errors
+    /// Those of [`Optimiser::step`].
     pub fn step_scaled(
         &mut self,
         gradients: &impl Gradients,
@@ -335,24 +367,17 @@ impl Optimiser {
             let message = format!("must be zero or positive, got {learning_rate}");
             return Err(Error::argument("learning_rate", message));
         }
+        for entry in &self.entries {
+            if let Some(gradient) = gradients.of(&entry.name, &entry.variable) {
+                entry.check(gradient)?;
+            }
+        }
         self.step += 1;
         let rule = self.config.rule(self.step, learning_rate, gradient_scale);
         for entry in &mut self.entries {
             let Some(gradient) = gradients.of(&entry.name, &entry.variable) else {
                 continue;
             };
-            if gradient.shape() != entry.variable.shape() || gradient.dtype() != DType::F32 {
-                return Err(Error::argument(
-                    "gradients",
-                    format!(
-                        "`{}` is f32 {:?}, its gradient {:?} {:?}",
-                        entry.name,
-                        entry.variable.dims(),
-                        gradient.dtype(),
-                        gradient.dims()
-                    ),
-                ));
-            }
             let gradient = gradient.detach().contiguous()?;
             match &mut entry.moments {
                 Moments::Host(moments) => host::update(&rule, &entry.variable, &gradient, moments)?,
@@ -365,6 +390,9 @@ impl Optimiser {
     }
 
     /// Euclidean norm of all gradients of this optimiser's variables together. The sum is in f64 and in fixed order.
+    ///
+    /// # Errors
+    /// A gradient that is not f32.
     pub fn gradient_norm(&self, gradients: &impl Gradients) -> Result<f64> {
         let mut sum = 0.0;
         for entry in &self.entries {
@@ -376,13 +404,23 @@ impl Optimiser {
     }
 
     /// Factor that brings the gradients' norm down to `limit`, at most 1.
+    ///
+    /// # Errors
+    /// A limit that is not above 0; those of [`Optimiser::gradient_norm`].
     pub fn clip_scale(&self, gradients: &impl Gradients, limit: f64) -> Result<f64> {
+        if limit.is_nan() || limit <= 0.0 {
+            let message = format!("must be positive, got {limit}");
+            return Err(Error::argument("limit", message));
+        }
         let norm = self.gradient_norm(gradients)?;
         Ok(if norm > limit { limit / norm } else { 1.0 })
     }
 
     /// Everything that the next step depends on besides the variables: the moments as `"{moment}.{variable}"` with
     /// moment `momentum` (SGD) or `m`, `v`, `vmax` (Adam), and the number of steps as `"step"`, `[1]` i64.
+    ///
+    /// # Errors
+    /// A device that does not give its tensors away.
     pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
         let mut state = BTreeMap::new();
         let step = i64::try_from(self.step)
@@ -601,7 +639,17 @@ mod tests {
                 nesterov: false,
             },
         ];
-        for config in wrong {
+        // the last rounds to zero in f32
+        let epsilons = [0.0, -1e-8, f64::NAN, f64::INFINITY, 1e-50];
+        let adams = epsilons.map(|epsilon| OptimiserConfig::Adam {
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon,
+            weight_decay: 0.0,
+            decoupled: false,
+            amsgrad: false,
+        });
+        for config in wrong.into_iter().chain(adams) {
             assert!(Optimiser::new(config, Vec::new()).is_err(), "{config:?}");
         }
         let unknown = serde_json::from_str::<OptimiserConfig>(r#"{"kind": "adam", "beta3": 1}"#);
@@ -616,6 +664,31 @@ mod tests {
         assert_eq!(optimiser.gradient_norm(&gradients)?, 5.0);
         assert_eq!(optimiser.clip_scale(&gradients, 1.0)?, 0.2);
         assert_eq!(optimiser.clip_scale(&gradients, 10.0)?, 1.0);
+        for limit in [0.0, -1.0, f64::NAN] {
+            assert!(optimiser.clip_scale(&gradients, limit).is_err(), "{limit}");
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_refused_step_changes_nothing() -> Result<()> {
+        let variable = |values: &[f32]| Var::new(values, &Device::Cpu);
+        let (a, b) = (variable(&[1.0, 2.0])?, variable(&[3.0])?);
+        let variables = vec![("a".into(), a.clone()), ("b".into(), b.clone())];
+        let mut optimiser = Optimiser::new(OptimiserConfig::adam(), variables)?;
+        let ones = |n: usize, dtype| Tensor::ones(n, dtype, &Device::Cpu);
+        for wrong in [ones(2, DType::F32)?, ones(1, DType::F64)?] {
+            let gradients = BTreeMap::from([
+                ("a".to_string(), ones(2, DType::F32)?),
+                ("b".to_string(), wrong),
+            ]);
+            let refused = optimiser.step(&gradients, 0.1).expect_err("a misfit");
+            assert!(refused.to_string().contains("`b`"), "{refused}");
+            assert_eq!(a.as_detached_tensor().to_vec1::<f32>()?, [1.0, 2.0]);
+            assert_eq!(optimiser.steps(), 0);
+            let moment: Vec<f32> = optimiser.state()?["m.a"].to_vec1()?;
+            assert_eq!(moment, [0.0, 0.0]);
+        }
         Ok(())
     }
 }
