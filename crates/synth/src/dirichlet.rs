@@ -7,24 +7,27 @@ use crate::{Error, Result};
 /// Added to every concentration: the least similar class has similarity 0, for which the distribution is undefined.
 pub const CONCENTRATION_FLOOR: f64 = 1e-4;
 
+/// Far below this the logarithm of a variate, down to `-53 ln 2 / concentration`, would leave the numbers of f64.
+const SMALLEST_CONCENTRATION: f64 = 1e-300;
+
 /// A draw from the Dirichlet distribution with the given concentrations: non-negative, summing to 1.
 ///
 /// It is a vector of gamma variates divided by their sum. The division is done on logarithms, so that concentrations so
 /// small that every variate underflows still give a distribution (then close to one class alone).
 ///
 /// # Errors
-/// No concentration, or one that is not positive and finite.
+/// No concentration, or one that is below 1e-300 or not finite.
 pub fn dirichlet(concentrations: &[f64], stream: &mut Stream) -> Result<Vec<f64>> {
     if concentrations.is_empty() {
         return Err(Error::argument("concentrations", "needs at least one"));
     }
     if let Some(bad) = concentrations
         .iter()
-        .find(|a| !(a.is_finite() && **a > 0.0))
+        .find(|a| !(a.is_finite() && **a >= SMALLEST_CONCENTRATION))
     {
         return Err(Error::argument(
             "concentrations",
-            format!("must be positive, got {bad}"),
+            format!("must be finite and at least {SMALLEST_CONCENTRATION:e}, got {bad}"),
         ));
     }
     let logs: Vec<f64> = concentrations
@@ -178,8 +181,27 @@ mod tests {
     #[test]
     fn refuses_bad_concentrations() {
         let mut stream = Seed::new(0).stream();
-        for bad in [&[][..], &[0.0], &[1.0, -1.0], &[f64::NAN], &[f64::INFINITY]] {
+        for bad in [
+            &[][..],
+            &[0.0],
+            &[1.0, -1.0],
+            &[f64::NAN],
+            &[f64::INFINITY],
+            &[1e-310; 3],
+        ] {
             assert!(dirichlet(bad, &mut stream).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn extreme_concentrations_give_distributions() -> Result<()> {
+        let mut stream = Seed::new(15).stream();
+        for a in [SMALLEST_CONCENTRATION, f64::MAX] {
+            for _ in 0..100 {
+                let y = dirichlet(&[a; 3], &mut stream)?;
+                assert!((y.iter().sum::<f64>() - 1.0).abs() < 1e-12, "{a}: {y:?}");
+            }
+        }
+        Ok(())
     }
 }

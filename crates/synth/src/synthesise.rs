@@ -62,7 +62,7 @@ pub fn synthesise(
     let batches = range.len().div_ceil(config.batch);
     let mut parts = Vec::with_capacity(batches);
     for (number, start) in range.clone().step_by(config.batch).enumerate() {
-        let images = start..range.end.min(start + config.batch);
+        let images = start..range.end.min(start.saturating_add(config.batch));
         let unit = format!("image batch {}/{batches}, iteration", number + 1);
         let mut batch = Batch::new(&ann, config, seed, images, &similarity)?;
         let mut adam = Adam::new(batch.pixels.len());

@@ -94,6 +94,21 @@ fn shards_batches_and_threads_change_nothing() {
 
 /// Batch-norm statistics couple the images of a batch: equal batches give equal images.
 #[test]
+fn a_batch_of_any_size_ends_with_the_range() {
+    let ann = network(false);
+    let config = SynthConfig {
+        count: 6,
+        ..config()
+    };
+    let largest = SynthConfig {
+        batch: usize::MAX,
+        ..config.clone()
+    };
+    let (one, same) = (make(&ann, &config, 5..6), make(&ann, &largest, 5..6));
+    assert_same(&one, &same, "the largest batch");
+}
+
+#[test]
 fn statistics_depend_on_the_batch_alone() {
     let ann = network(true);
     let config = SynthConfig {

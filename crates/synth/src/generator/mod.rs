@@ -112,7 +112,7 @@ impl Generator {
     /// longer those that the batch began with: go on from what was saved before.
     pub fn next_batch(&mut self, ann: &Ann, watch: &mut Watch) -> Result<SyntheticSet> {
         let config = &self.config;
-        let range = self.made..config.count.min(self.made + config.batch);
+        let range = self.made..config.count.min(self.made.saturating_add(config.batch));
         if range.is_empty() {
             return Err(Error::argument("generator", "has made all images"));
         }
@@ -132,7 +132,7 @@ impl Generator {
             0 => self.own.warm_up,
             _ => 0,
         };
-        let iterations = warm_up + self.own.iterations;
+        let iterations = self.own.iterations.saturating_add(warm_up);
         let unit = format!("images {}..{}, iteration", range.start, range.end);
         for iteration in 0..iterations {
             let images = self.network.forward(&latent)?;
