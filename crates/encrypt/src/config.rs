@@ -80,21 +80,28 @@ impl EncryptConfig {
                 return Err(Error::argument(name, "must be at least 1, got 0"));
             }
         }
-        for (name, value) in [
-            ("learning_rate", self.learning_rate),
-            ("distillation_temperature", self.distillation_temperature),
-        ] {
-            if !(value.is_finite() && value > 0.0) {
-                let message = format!("must be positive, got {value}");
-                return Err(Error::argument(name, message));
-            }
-        }
-        if !(0.0..=1.0).contains(&self.distillation_weight) {
-            let message = format!("must be in [0, 1], got {}", self.distillation_weight);
-            return Err(Error::argument("distillation_weight", message));
-        }
+        positive("learning_rate", self.learning_rate)?;
+        self.check_loss()?;
         self.optimiser.check()?;
         self.schedule.check()?;
         Ok(())
     }
+
+    /// The part of [`EncryptConfig::check`] that the loss depends on.
+    pub(crate) fn check_loss(&self) -> Result<()> {
+        positive("distillation_temperature", self.distillation_temperature)?;
+        if !(0.0..=1.0).contains(&self.distillation_weight) {
+            let message = format!("must be in [0, 1], got {}", self.distillation_weight);
+            return Err(Error::argument("distillation_weight", message));
+        }
+        Ok(())
+    }
+}
+
+fn positive(name: &'static str, value: f64) -> Result<()> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(());
+    }
+    let message = format!("must be positive, got {value}");
+    Err(Error::argument(name, message))
 }

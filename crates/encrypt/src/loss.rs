@@ -23,13 +23,14 @@ pub struct Loss {
 /// gradient goes to `logits` alone.
 ///
 /// # Errors
-/// Shapes that differ.
+/// Shapes that differ; a distillation weight or temperature outside its domain, by name.
 pub fn encryption_loss(
     logits: &Tensor,
     targets: &Tensor,
     teacher: &Tensor,
     config: &EncryptConfig,
 ) -> Result<Loss> {
+    config.check_loss()?;
     let (m, t) = (config.distillation_weight, config.distillation_temperature);
     let cross_entropy = soft_cross_entropy(logits, targets)?;
     let divergence = distillation(logits, teacher, t)?;

@@ -142,6 +142,33 @@ fn loss_by_hand() {
         &config,
     );
     assert!(wrong.is_err());
+    type Change = fn(&mut EncryptConfig);
+    let changes: [(&str, Change); 5] = [
+        ("distillation_temperature", |c| {
+            c.distillation_temperature = 0.0
+        }),
+        ("distillation_temperature", |c| {
+            c.distillation_temperature = -1.0
+        }),
+        ("distillation_temperature", |c| {
+            c.distillation_temperature = f64::NAN
+        }),
+        ("distillation_weight", |c| c.distillation_weight = f64::NAN),
+        ("distillation_weight", |c| c.distillation_weight = 1.5),
+    ];
+    for (name, change) in changes {
+        let mut config = config.clone();
+        change(&mut config);
+        let message = encryption_loss(
+            &row([1.0, 0.0]),
+            &row([0.5, 0.5]),
+            &row([1.0, 0.0]),
+            &config,
+        )
+        .expect_err(name)
+        .to_string();
+        assert!(message.starts_with(name), "{message}");
+    }
 }
 
 /// Classes as targets are soft targets that happen to be certain.
