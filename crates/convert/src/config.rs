@@ -78,8 +78,9 @@ pub struct ConvertConfig {
     /// Steps at the start that the readout does not count; see [`snn_core::SpikingSettings::readout_delay`]. The paper's
     /// is 0.
     pub readout_delay: usize,
-    /// Whether biases are moved until every channel's mean rate on the calibration images stands for its mean activation
-    /// in the source network. Needs images, and biases (batch norm gives them). The paper's is no.
+    /// Whether each bias is moved, once, by what its channel's mean rate on the calibration images falls short of the
+    /// mean activation in the source network: a step towards equal means. Needs images, and biases (batch norm gives
+    /// them). The paper's is no.
     pub bias_correction: bool,
     /// Dynamics of the populations.
     pub neuron: NeuronSettings,
@@ -118,7 +119,10 @@ impl ConvertConfig {
         self.bias_correction || self.thresholds.needs_images()
     }
 
-    /// Refuses values outside their domain, by field.
+    /// Refuses values outside their domains.
+    ///
+    /// # Errors
+    /// The first setting outside its domain, by name.
     pub fn check(&self) -> Result<()> {
         match self.thresholds {
             ThresholdRule::MaxCurrent { scale } if !(scale.is_finite() && scale > 0.0) => {

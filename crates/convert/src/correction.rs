@@ -1,8 +1,8 @@
-//! Biases moved so that mean rates meet mean activations, one population after another.
+//! Biases moved by one step, so that mean rates come nearer to mean activations, one population after another.
 //!
 //! What a short window loses to rounding, clipping and late spikes has a mean per channel. A constant current makes up
-//! for it: with `a` the source network's activation, `r` the firing rate, both averaged over images and positions,
-//! `lambda` what a spike per step stands for and `theta` the threshold,
+//! for it as far as rates follow currents in proportion: with `a` the source network's activation, `r` the firing rate,
+//! both averaged over images and positions, `lambda` what a spike per step stands for and `theta` the threshold,
 //!
 //! ```text
 //! b += theta (mean a / lambda - mean r)

@@ -58,7 +58,7 @@ fn channel_thresholds_keep_the_scale_of_the_weights() {
 }
 
 #[test]
-fn corrected_biases_bring_mean_rates_to_mean_activations() {
+fn corrected_biases_bring_mean_rates_nearer_to_mean_activations() {
     const T: usize = 16;
     let ann = vgg(false, true, 3);
     let images = images(12, 2);
