@@ -234,7 +234,6 @@ impl Generator {
                     variable.dims()
                 ))
             })?;
-            // of a maximum of what holds a NaN there is no telling
             let values: Vec<f32> = tensor.flatten_all()?.to_vec1()?;
             if values.iter().any(|value| !value.is_finite()) {
                 let message = format!(
