@@ -25,7 +25,7 @@ use crate::{Error, Result};
 /// Leak and the initial membrane are ignored, dropout layers are kept.
 ///
 /// # Errors
-/// A population that no weighted layer or shortcut of its own feeds, so that there is no weight to hold its thresholds; a
+/// A population that no weighted layer of its own feeds, so that there is no weight to hold its thresholds; a
 /// tensor that is missing from the network or cannot be read.
 pub fn rate_reading(network: &SpikingNetwork) -> Result<Ann> {
     let topology = network.topology();
