@@ -10,7 +10,8 @@ use crate::{AttackOutcome, Error, Reconstruction, Result, check};
 /// A judge and the real images that reconstructions are compared with. The real images' features are computed once.
 ///
 /// The judge must be another architecture than the attacked network, trained on the real data; print its own test
-/// accuracy beside every figure.
+/// accuracy beside every figure. The Fréchet distance is pooled over the classes: the real images should have them in the mix of
+/// the reconstructions, as many of each, or their floor is lower than any reconstruction's distance can be.
 #[derive(Debug, Clone)]
 pub struct Scorer {
     judge: Ann,
