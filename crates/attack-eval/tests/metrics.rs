@@ -121,7 +121,7 @@ fn nearest_image_of_the_class() -> Outcome<()> {
 }
 
 #[test]
-fn likeness_is_the_highest_correlation() -> Outcome<()> {
+fn likeness_is_how_much_the_nearest_stands_out() -> Outcome<()> {
     let training = features(&[1.0, 2.0, 3.0, 3.0, 2.0, 2.0], 3)?;
     let unseen = [features(&[1.0, 3.0, 2.0, 0.0, 0.0, 1.0], 3)?];
     // brighter and of more contrast, reversed, flat
@@ -129,13 +129,15 @@ fn likeness_is_the_highest_correlation() -> Outcome<()> {
     let gauge = Gauge::new(&training, &unseen)?;
     let found = gauge.measure(std::slice::from_ref(&made))?;
     let high = 0.75f64.sqrt();
-    // with the first row: 1, -1, 0; with the second: -high, high, 0
+    // of the correlations with the two rows, of the nearer and of the other
+    let likeness = |first: f64, second: f64| 1.0 - (1.0 - first) / (1.0 - second);
+    let (lower, upper) = (likeness(0.5, -high), likeness(high, -0.5));
     for (got, expected) in [
         (found.largest, 1.0),
-        (found.median, high),
-        (found.limit, high),
-        (found.median_unseen, (0.5 + high) / 2.0),
-        (found.beyond, 1.0 / 3.0),
+        (found.median, likeness(high, -1.0)),
+        (found.limit, upper),
+        (found.median_unseen, (lower + upper) / 2.0),
+        (found.beyond, 2.0 / 3.0),
     ] {
         assert!((got - expected).abs() < 1e-6, "{got} for {expected}");
     }
@@ -147,6 +149,11 @@ fn likeness_is_the_highest_correlation() -> Outcome<()> {
     let other = features(&[0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 3.0, 2.0, 2.0], 3)?;
     let best = gauge.measure(&[made.clone(), other])?;
     assert!((best.median - 1.0).abs() < 1e-6 && (best.beyond - 2.0 / 3.0).abs() < 1e-6);
+    // all training images alike: none stands out
+    let alike = features(&[1.0, 2.0, 3.0, 1.0, 2.0, 3.0], 3)?;
+    let of_alike = Gauge::new(&alike, &unseen)?.measure(std::slice::from_ref(&made))?;
+    assert_eq!((of_alike.largest, of_alike.beyond), (0.0, 0.0));
+    assert!(Gauge::new(&features(&[1.0, 2.0, 3.0], 3)?, &unseen).is_err());
     let parts = [
         features(&[1.0, 2.0, 3.0], 3)?,
         features(&[3.0, 2.0, 2.0], 3)?,

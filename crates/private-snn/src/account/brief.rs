@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use attack_eval::metrics::likeness::UNSEEN_BELOW;
+use attack_eval::metrics::likeness::{NEIGHBOURS, UNSEEN_BELOW};
 use snn_core::energy::{AC_PICOJOULE, MAC_PICOJOULE, WORD_PICOJOULE};
 
 use super::conclusion::conclusion;
@@ -126,8 +126,8 @@ fn legend(pictures: Option<(u64, u64)>) -> [String; 5] {
          that of rates is the one that tells. Moved by: the largest |W' - W| / |W| of a layer."
             .into(),
         format!(
-            "Synthetic images like training images: the share of them whose likeness to a training image, the highest \
-             correlation with any, is beyond that of {} of unseen test images: on the judge's features, mirrored or not, and on \
+            "Synthetic images like training images: the share of them whose likeness, how much nearer by correlation one \
+             training image is than the next {NEIGHBOURS}, is beyond that of {} of unseen test images: on the judge's features, mirrored or not, and on \
              means of squares of pixels, mirrored and shifted by up to an eighth of the image. About {} if they are as like the \
              training images as new photographs are. Copies show how much this sees: beside it the same of training images that \
              are mirrored and shifted at random. What a synthetic image tells of the training \

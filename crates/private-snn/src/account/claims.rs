@@ -100,7 +100,7 @@ pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
              all do. A negative loss: more accurate than the source. Weights moved: the relative change of the layer that \
              changed most. Nearly all: {nearly_all} of test images, so that of \
              as many new photographs about {rest} would be more like a training image; like is what correlates from afar, mirrored \
-             or shifted, and how much that sees is what it finds of copies. Energy gain: the source network's energy over \
+             or shifted, with one training image much more than with the next, and how much that sees is what it finds of copies. Energy gain: the source network's energy over \
              the spiking one's, estimated for 45 nm, so that below 1 the spiking network needs more; by rate leaves out the \
              factor T that an inference of T steps has, by events counts every spike, with memory every word moved as well. A1 \
              rebuilds pictures of the classes from the weights read as an ANN, A2 from the running network; recognised: the \

@@ -43,7 +43,8 @@ pub use validate::{EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSour
 fn format(stage: &str) -> u32 {
     match stage {
         "convert" | "convert-real" => 6,
-        "leakage" | "likeness" => 6,
+        "likeness" => 7,
+        "leakage" => 6,
         attack if attack.starts_with("attack-") || attack.starts_with("score-") => 6,
         _ => 5,
     }

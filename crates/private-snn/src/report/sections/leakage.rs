@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use attack_eval::metrics::likeness::UNSEEN_BELOW;
+use attack_eval::metrics::likeness::{NEIGHBOURS, UNSEEN_BELOW};
 use serde_json::Value;
 
 use super::{layer_name, list, section, text, variants};
@@ -158,9 +158,9 @@ fn likeness(of: &Value) -> String {
     table(
         "likeness",
         &format!(
-            "Whether the synthetic images repeat training images. Likeness: the highest correlation of an image with any \
-             training image, 1 for a copy, on the judge's features of the image or its mirror image, or on means of squares of \
-             pixels, mirrored and shifted by up to an eighth of the image; unseen images are real test images, nearly all of \
+            "Whether the synthetic images repeat training images. Likeness: how much nearer, by correlation, one training \
+             image is than the next {NEIGHBOURS}, 1 for a copy, on the judge's features of the image or its mirror image, or on \
+             means of squares of pixels, mirrored and shifted by up to an eighth of the image; unseen images are real test images, nearly all of \
              them {}. If the synthetic images are as like the training images as unseen images are, about {} of them lie \
              beyond that. How much this sees is shown by copies: training images mirrored and shifted at random, and training \
              images that are half noise.",
