@@ -21,7 +21,7 @@ const DECIDING: [(&str, &str); 12] = [
     ("energy gain by events", "energy.ratio_events"),
     ("energy gain with memory", "energy.ratio_memory"),
     (
-        "synthetic images more like a training image than nearly all unseen photographs are",
+        "synthetic images more like a training image than most unseen photographs are",
         "synthetic.likeness.pixels.beyond",
     ),
     (
@@ -98,7 +98,7 @@ pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
         Block::Text(format!(
             "From the lowest to the highest variant, means over the seeds of each; in brackets how many have the figure, where not \
              all do. A negative loss: more accurate than the source. Weights moved: the relative change of the layer that \
-             changed most. Nearly all: {nearly_all} of test images, so that of \
+             changed most. Most: {most} of test images, so that of \
              as many new photographs about {rest} would be more like a training image; like is what correlates from afar, mirrored \
              or shifted, with one training image much more than with the next, and how much that sees is what it finds of copies. Energy gain: the source network's energy over \
              the spiking one's, estimated for 45 nm, so that below 1 the spiking network needs more; by rate leaves out the \
@@ -106,7 +106,7 @@ pub fn blocks(columns: &[Column], accounts: &[Account]) -> Vec<Block> {
              rebuilds pictures of the classes from the weights read as an ANN, A2 from the running network; recognised: the \
              share of them in which an independent judge sees their class. Each variant, what is measured exactly, how, with \
              which error and under which command: [docs/RESULTS.md](docs/RESULTS.md).",
-            nearly_all = percent(UNSEEN_BELOW),
+            most = percent(UNSEEN_BELOW),
             rest = percent(1.0 - UNSEEN_BELOW),
         )),
     ]

@@ -95,7 +95,7 @@ pub fn rows() -> Vec<Row> {
         ),
         row(
             "synthetic.likeness.features.beyond",
-            "Synthetic images: share more like a training image than nearly all unseen real images are, on the judge's features",
+            "Synthetic images: share more like a training image than most unseen real images are, on the judge's features",
             Percent,
         ),
         row(

@@ -149,7 +149,7 @@ fn likeness(of: &Value) -> String {
         "Median likeness",
         "Median, unseen",
         "Largest",
-        "Nearly all unseen below",
+        "Most unseen below",
         "Synthetic beyond",
         "Moved copies beyond",
         "Noisy copies beyond",
@@ -160,7 +160,7 @@ fn likeness(of: &Value) -> String {
         &format!(
             "Whether the synthetic images repeat training images. Likeness: how much nearer, by correlation, one training \
              image is than the next {NEIGHBOURS}, 1 for a copy, on the judge's features of the image or its mirror image, or on \
-             means of squares of pixels, mirrored and shifted by up to an eighth of the image; unseen images are real test images, nearly all of \
+             means of squares of pixels, mirrored and shifted by up to an eighth of the image; unseen images are real test images, most of \
              them {}. If the synthetic images are as like the training images as unseen images are, about {} of them lie \
              beyond that. How much this sees is shown by copies: training images mirrored and shifted at random, and training \
              images that are half noise.",
