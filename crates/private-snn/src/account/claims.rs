@@ -12,7 +12,7 @@ use super::overall::{Column, claims};
 use crate::report::{LOST, Row, Unit, WEIGHT_CHANGE, lost_much, percent, rows, show};
 
 /// What decides about each claim, in words, with the row of the report.
-const DECIDING: [(&str, &str); 12] = [
+const DECIDING: [(&str, &str); 13] = [
     (
         "lost by the encrypted network against its source",
         "encrypted.drop_vs_ann",
@@ -21,16 +21,20 @@ const DECIDING: [(&str, &str); 12] = [
     ("energy gain by events", "energy.ratio_events"),
     ("energy gain with memory", "energy.ratio_memory"),
     (
-        "synthetic images more like a training image than most unseen photographs are",
+        "synthetic images more like a training image than most unseen photographs are, on coarse pixels",
         "synthetic.likeness.pixels.beyond",
     ),
     (
-        "copies of training images so found: mirrored and shifted",
-        "synthetic.likeness.pixels.copies_beyond",
+        "the same on the judge's features",
+        "synthetic.likeness.features.beyond",
     ),
     (
-        "copies of training images so found: half noise",
+        "copies of training images so found, half noise, on coarse pixels",
         "synthetic.likeness.pixels.noisy_copies_beyond",
+    ),
+    (
+        "copies so found, mirrored and shifted, on the judge's features",
+        "synthetic.likeness.features.copies_beyond",
     ),
     (
         "A1 on the converted network, recognised",

@@ -358,8 +358,8 @@ mod tests {
         for part in [
             "|  | the paper claims | cifar10, 0 variants |",
             "| lost by the encrypted network against its source | below about 2 points | – |",
-            "unseen photographs are | data leakage eliminated |",
-            "so found: half noise | – |",
+            "unseen photographs are, on coarse pixels | data leakage eliminated |",
+            "so found, half noise, on coarse pixels | – |",
             "recorded with other settings: glyphs, cpu: modern.",
             "does not depend on these: glyphs, cpu (",
             "(data/figures/glyphs-accuracy.svg)",
