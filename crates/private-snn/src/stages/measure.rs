@@ -115,7 +115,7 @@ pub fn measure(
     reach: Reach,
 ) -> Result<Measures> {
     // before anything is computed
-    validate::images(ctx)?;
+    validate::images(ctx.data, &ctx.experiment.name)?;
     let trained = train::train(ctx, Some(name), "train", &variant.ann)?;
     let synthetic = synth::synth(ctx, name, variant, &trained)?;
     let converted = convert::convert(ctx, name, variant, &trained, &synthetic)?;

@@ -36,7 +36,9 @@ pub use measure::{Measures, Reach, Rebuilt, measure};
 pub use pipeline::{Goal, Outcome, VariantOutcome, run};
 pub use synth::{SynthFigures, load_synthetic};
 pub use train::TrainFigures;
-pub use validate::{EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource};
+pub use validate::{
+    EnergyGain, ValidatedNetwork, ValidatedReading, ValidatedSource, images as validation_images,
+};
 
 /// A number that is raised when a stage's code changes its results beyond rounding: what older versions finished is then
 /// computed again, and nothing else.

@@ -70,22 +70,19 @@ pub struct ValidatedReading {
     pub largest_weight_change: f64,
 }
 
-/// The validation images.
+/// The validation images of the experiment of this name.
 ///
 /// # Errors
 /// There are none.
-pub fn images<'a>(ctx: &Context<'a>) -> Result<&'a Split> {
-    ctx.data.set.validation.as_ref().with_context(|| {
-        format!(
-            "experiment {} has no validation images: set data.validation",
-            ctx.experiment.name
-        )
+pub fn images<'a>(data: &'a Data, experiment: &str) -> Result<&'a Split> {
+    data.set.validation.as_ref().with_context(|| {
+        format!("experiment {experiment} has no validation images: set data.validation")
     })
 }
 
 /// Runs the source network.
 pub fn source(ctx: &Context, name: &str, trained: &Finished) -> Result<ValidatedSource> {
-    let split = images(ctx)?;
+    let split = images(ctx.data, &ctx.experiment.name)?;
     let upstream = [
         ("ann", trained.sha256(train::NETWORK)?),
         ("data", ctx.data.sha256.clone()),
@@ -110,7 +107,7 @@ pub fn network(
     finished: &Finished,
     windows: &[usize],
 ) -> Result<ValidatedNetwork> {
-    let split = images(ctx)?;
+    let split = images(ctx.data, &ctx.experiment.name)?;
     let upstream = [
         ("snn", finished.sha256(convert::NETWORK)?),
         ("data", ctx.data.sha256.clone()),
@@ -147,7 +144,7 @@ pub fn reading(
     converted: &Finished,
     encrypted: &Finished,
 ) -> Result<ValidatedReading> {
-    let split = images(ctx)?;
+    let split = images(ctx.data, &ctx.experiment.name)?;
     let upstream = [
         ("snn", encrypted.sha256(convert::NETWORK)?),
         ("source", converted.sha256(convert::SOURCE)?),

@@ -20,7 +20,7 @@ use crate::experiment::{Experiment, ExperimentFile};
 use crate::program::{Folders, load_data, minutes};
 use crate::progress::Console;
 use crate::provenance::Origin;
-use crate::stages::{Context, divergence, measure};
+use crate::stages::{Context, divergence, measure, validation_images};
 use crate::store::{Lock, Store};
 
 /// Does what `sweep` is asked for, and says which settings are best.
@@ -107,6 +107,7 @@ fn compute(
     let device = device::device(args.common.device)?;
     tracing::info!("device {}: {}", device::name(&device.value), device.why);
     let data = load_data(folders, &args.common, &base)?;
+    validation_images(&data, &base.name)?;
     let origin = Origin::here(&folders.home, device::name(&device.value));
     let header = Header::new(sweep, &*base, &origin, &data.sha256, planned.len())?;
     if let Some(folder) = path.parent() {
